@@ -1,0 +1,1 @@
+"""What this deployment chose: settings, addresses, server and the development run."""

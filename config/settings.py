@@ -1,0 +1,204 @@
+"""Django's settings, all from the environment (`config.env` has the table)."""
+
+import secrets
+import warnings
+from importlib.util import find_spec
+from typing import Any
+
+import dj_database_url
+
+from config import addresses, devstate, env, logs
+
+ENV = env.read(devstate.chosen())
+BASE_DIR = devstate.CHECKOUT
+VAR = devstate.folder(ENV["PORT"])
+
+DEBUG = ENV["DJANGO_DEBUG"]
+# Without one only serving is refused (config.production): commands do with a key of their own.
+SECRET_KEY = ENV["DJANGO_SECRET_KEY"] or secrets.token_urlsafe(50)
+ALLOWED_HOSTS = ENV["DJANGO_ALLOWED_HOSTS"] or (["*"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = ENV["DJANGO_CSRF_TRUSTED_ORIGINS"] or []
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+INSTALLED_APPS = [
+    "mifos_gateway",
+    "breaker",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+MIDDLEWARE = [
+    "mifos_gateway.middleware.RequestIdMiddleware",
+    "mifos_gateway.middleware.AccessLogMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# --- The database ---------------------------------------------------------------------------------------------
+
+DATABASES = {"default": dj_database_url.parse(ENV["DATABASE_URL"] or f"sqlite:///{VAR / 'db.sqlite3'}")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+if not ENV["DATABASE_URL"]:
+    VAR.mkdir(mode=0o700, parents=True, exist_ok=True)
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        # A reader never waits for the writer, and a writer waits its turn instead of failing half-way.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 5,
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = ENV["DATABASE_CONN_MAX_AGE"]
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+
+# --- Redis: the breakers' store, and the cache in the database number after it ----------------------------------
+
+CACHES: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+if ENV["REDIS_URL"]:
+    CACHES["breaker"] = addresses.redis_cache(ENV["REDIS_URL"], ENV["REDIS_SENTINELS"], ENV["REDIS_SENTINEL_PASSWORD"])
+if cache_url := ENV["CACHE_URL"] or addresses.next_database(ENV["REDIS_URL"]):
+    CACHES["default"] = addresses.redis_cache(cache_url, ENV["REDIS_SENTINELS"], ENV["REDIS_SENTINEL_PASSWORD"])
+    CACHES["default"]["OPTIONS"]["IGNORE_EXCEPTIONS"] = True  # a cache that is away is a miss, never an error
+if ENV["REDIS_SENTINELS"]:
+    DJANGO_REDIS_CONNECTION_FACTORY = "django_redis.pool.SentinelConnectionFactory"
+
+# --- MIFOS, the breakers, the gateway ---------------------------------------------------------------------------
+
+MIFOS = {
+    "BASE_URL": ENV["MIFOS_BASE_URL"] or "",
+    "TENANT_ID": ENV["MIFOS_TENANT_ID"],
+    "MAKER_USERNAME": ENV["MIFOS_MAKER_USERNAME"] or "",
+    "MAKER_PASSWORD": ENV["MIFOS_MAKER_PASSWORD"] or "",
+    "CHECKER_USERNAME": ENV["MIFOS_CHECKER_USERNAME"] or "",
+    "CHECKER_PASSWORD": ENV["MIFOS_CHECKER_PASSWORD"] or "",
+    "VERIFY_TLS": ENV["MIFOS_VERIFY_TLS"],
+    "CA_BUNDLE": ENV["MIFOS_CA_BUNDLE"],
+    "MAX_RESPONSE_BYTES": ENV["MIFOS_MAX_RESPONSE_BYTES"],
+    "POOL_SIZE": ENV["WEB_THREADS"],
+}
+BREAKER = {
+    "NAMESPACE": ENV["BREAKER_NAMESPACE"] or addresses.namespace(ENV["MIFOS_BASE_URL"], ENV["MIFOS_TENANT_ID"]),
+    "DEFAULTS": {
+        "timeout": ENV["BREAKER_TIMEOUT"],
+        "error_threshold_percentage": ENV["BREAKER_ERROR_THRESHOLD_PERCENTAGE"],
+        "reset_timeout": ENV["BREAKER_RESET_TIMEOUT"],
+        "rolling_count_timeout": ENV["BREAKER_ROLLING_COUNT_TIMEOUT"],
+        "rolling_count_buckets": ENV["BREAKER_ROLLING_COUNT_BUCKETS"],
+        "volume_threshold": ENV["BREAKER_VOLUME_THRESHOLD"],
+        "enabled": ENV["BREAKER_ENABLED"],
+    },
+    # Per breaker, by name or by label, such as {"MIFOS-Maker-post": {"timeout": 60}}.
+    "BREAKERS": ENV["BREAKER_OPTIONS"] or {},
+    "STATUS_PUBLIC": ENV["BREAKER_STATUS_PUBLIC"],
+    "REDIS_ALIAS": "breaker",
+}
+GATEWAY = {
+    "MAX_REQUEST_BYTES": ENV["GATEWAY_MAX_REQUEST_BYTES"],
+    "DENIED_ROUTES": ENV["GATEWAY_DENIED_ROUTES"],
+    "RAW_IDEMPOTENCY_KEYS": ENV["GATEWAY_RAW_IDEMPOTENCY_KEYS"],
+    "BULKHEAD": ENV["GATEWAY_BULKHEAD"] or max(1, ENV["WEB_THREADS"] * 3 // 8),
+    "IGNORE_REPLAYS": ENV["GATEWAY_IGNORE_REPLAYS"],
+    "BUSINESS_503_CODES": ENV["GATEWAY_BUSINESS_503_CODES"],
+}
+# The gateway's own limit answers 413; Django's, which answers 400, must not come before it.
+DATA_UPLOAD_MAX_MEMORY_SIZE = ENV["GATEWAY_MAX_REQUEST_BYTES"]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["mifos_gateway.authentication.ConsumerTokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "mifos_gateway.api_errors.exception_handler",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "MIFOS gateway",
+    "DESCRIPTION": "Calls to Mifos X / Apache Fineract through circuit breakers that all workers share.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    # The sidecar's files instead of a CDN's: the page works without the internet.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+# --- Security ---------------------------------------------------------------------------------------------------
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SESSION_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SECURE_HSTS_SECONDS = 0 if DEBUG else ENV["DJANGO_SECURE_HSTS_SECONDS"]
+SECURE_SSL_REDIRECT = ENV["DJANGO_SECURE_SSL_REDIRECT"] and not DEBUG
+# For people's pages only: a redirected call has already shown its token, and a probe must not be redirected.
+SECURE_REDIRECT_EXEMPT = [r"^api/", r"^livez$", r"^readyz$"]
+if ENV["DJANGO_SECURE_PROXY_SSL_HEADER"]:
+    SECURE_PROXY_SSL_HEADER = (
+        "HTTP_" + ENV["DJANGO_SECURE_PROXY_SSL_HEADER"].upper().replace("-", "_"),
+        "https",
+    )
+SILENCED_SYSTEM_CHECKS = [
+    "security.W005",  # HSTS for all subdomains is the domain's owner to decide, not one service's on it
+    "security.W021",  # and so is the browsers' preload list
+]
+
+# --- Static files -----------------------------------------------------------------------------------------------
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+# `manage.py collectstatic` makes them compressed and cacheable for ever; without it they are served as they are.
+COLLECTED = not DEBUG and (STATIC_ROOT / "staticfiles.json").exists()
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if COLLECTED
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not COLLECTED
+WHITENOISE_AUTOREFRESH = DEBUG
+warnings.filterwarnings("ignore", message="No directory at", module="django")  # not collected: as said above
+
+# --- Time, language, log ----------------------------------------------------------------------------------------
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+USE_I18N = False
+LANGUAGE_CODE = "en"
+LOGGING = logs.dict_config(ENV["LOG_FORMAT"], ENV["LOG_LEVEL"])

@@ -1,0 +1,189 @@
+"""What a value in the environment may look like: each parser returns it typed, or says what is allowed."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from environs import ValidationError
+
+TRUE = frozenset({"true", "1", "yes", "on"})
+FALSE = frozenset({"false", "0", "no", "off"})
+METHODS = frozenset({"*", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+SECONDS_AT_MOST = 3600
+
+
+def text(value: str) -> str:
+    if any(ord(char) < 32 for char in value):
+        raise ValidationError("one line without control characters is allowed; check for a stray newline")
+    return value
+
+
+def username(value: str) -> str:
+    if ":" in value:
+        raise ValidationError("a user name without ':' is allowed; the password has a variable of its own")
+    return text(value)
+
+
+def boolean(value: str) -> bool:
+    word = value.strip().lower()
+    if word not in TRUE | FALSE:
+        raise ValidationError("true, false, 1, 0, yes, no, on or off is allowed")
+    return word in TRUE
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        found = next((choice for choice in choices if choice.lower() == value.strip().lower()), None)
+        if found is None:
+            raise ValidationError(f"{', '.join(choices[:-1])} or {choices[-1]} is allowed")
+        return found
+
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"\s*-?[0-9]{1,18}\s*", value) or not low <= int(value) <= high:
+            raise ValidationError(f"a whole number from {low} to {high} is allowed")
+        return int(value)
+
+    return parse
+
+
+def percentage(value: str) -> float:
+    number = _decimal(value)
+    if number is None or not 0 <= number <= 100:
+        raise ValidationError("a percentage from 0 to 100 is allowed, without the percent sign")
+    return number
+
+
+def seconds(value: str) -> float:
+    number = _decimal(value)
+    if number is not None and number > SECONDS_AT_MOST:
+        raise ValidationError(f"seconds, not milliseconds; at most {SECONDS_AT_MOST} is allowed")
+    if number is None or number <= 0:
+        raise ValidationError(f"seconds, more than 0 and at most {SECONDS_AT_MOST}, are allowed (such as 30 or 0.5)")
+    return number
+
+
+def _decimal(value: str) -> float | None:
+    """Not float(): that takes 'nan', 'inf' and '1_000' as well."""
+    return float(value) if re.fullmatch(r"\s*-?[0-9]+(\.[0-9]+)?\s*", value) else None
+
+
+def words(value: str) -> list[str]:
+    return [word for word in (part.strip() for part in value.split(",")) if word]
+
+
+def hosts(value: str) -> list[str]:
+    names = words(value)
+    if wrong := [name for name in names if not re.fullmatch(r"\*|\.?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", name)]:
+        raise ValidationError(f"host names without scheme, port or path, comma-separated, are allowed; not {wrong[0]!r}")
+    return names
+
+
+def origins(value: str) -> list[str]:
+    found = words(value)
+    if wrong := [origin for origin in found if not re.fullmatch(r"https?://[^/?#\s]+", origin)]:
+        raise ValidationError(f"origins such as https://gateway.example.org, comma-separated, are allowed; not {wrong[0]!r}")
+    return found
+
+
+def routes(value: str) -> list[str]:
+    found = [" ".join(route.split()) for route in words(value)]
+    for route in found:
+        method, _, pattern = route.partition(" ")
+        if method.upper() not in METHODS or not pattern or " " in pattern:
+            raise ValidationError(
+                f"'METHOD pattern', comma-separated, is allowed, METHOD being one of {' '.join(sorted(METHODS))}; not {route!r}"
+            )
+    return found
+
+
+def namespace(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", value):
+        raise ValidationError("letters, digits and . _ : - are allowed, at most 100, a letter or digit first")
+    return value
+
+
+def header_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", value):
+        raise ValidationError("a header's name, such as X-Forwarded-Proto, is allowed")
+    return value
+
+
+def http_url(value: str) -> str:
+    url = _split(value)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValidationError("http://host or https://host is allowed, with a port and a path where needed")
+    if url.username is not None or url.password is not None:
+        raise ValidationError("no credentials are allowed here: they have variables of their own")
+    if url.query or url.fragment:
+        raise ValidationError("neither a query nor a fragment is allowed")
+    return value.rstrip("/")
+
+
+def redis_url(value: str) -> str:
+    url = _split(value)
+    if url.scheme == "unix" and not url.path.startswith("/"):
+        raise ValidationError("unix:///absolute/path is allowed")
+    if url.scheme in ("redis", "rediss"):
+        if not url.hostname:
+            raise ValidationError("redis://host:6379/0 is allowed; the host is missing")
+        if not re.fullmatch(r"/?[0-9]*", url.path):
+            raise ValidationError("redis://host:6379/0 is allowed: the path is the database's number")
+    elif url.scheme != "unix":
+        raise ValidationError("redis://, rediss:// (TLS) or unix:///path is allowed")
+    number = dict(parse_qsl(url.query)).get("db", "0")
+    if not number.isdecimal():
+        raise ValidationError("?db= takes the database's number")
+    return value
+
+
+def database_url(value: str) -> str:
+    url = _split(value)
+    if url.scheme in ("postgres", "postgresql"):
+        if not url.path.strip("/"):
+            raise ValidationError("postgres://user:password@host:5432/name is allowed; the database's name is missing")
+    elif url.scheme != "sqlite":
+        raise ValidationError("postgres://user:password@host:5432/name or sqlite:////absolute/path is allowed")
+    elif url.netloc or not re.match(r"//[^/]", url.path):
+        raise ValidationError("sqlite:////absolute/path is allowed: four slashes, then the path")
+    return value
+
+
+def _split(value: str) -> SplitResult:
+    try:
+        url = urlsplit(value.strip())
+        _ = url.port, url.hostname
+    except ValueError:
+        raise ValidationError("a URL is allowed; its host or port can't be read (percent-encode special characters)") from None
+    if re.search(r"\s", value):
+        raise ValidationError("a URL without white space is allowed")
+    return url
+
+
+def absolute_file(value: str) -> str:
+    if not PurePosixPath(value).is_absolute():
+        raise ValidationError("an absolute path is allowed")
+    return value
+
+
+def addresses(value: str) -> list[tuple[str, int]]:
+    pairs = [word.rpartition(":") for word in words(value)]
+    if not all(host and port.isdecimal() and 0 < int(port) < 65536 for host, _, port in pairs):
+        raise ValidationError("host:port, comma-separated, is allowed")
+    return [(host, int(port)) for host, _, port in pairs]
+
+
+def breaker_options(value: str) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(options, dict) for options in found.values()):
+        raise ValidationError('a JSON object such as {"MIFOS-Maker-post": {"timeout": 60}} is allowed')
+    return found
