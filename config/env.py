@@ -155,7 +155,13 @@ def _shown(name: str, env: Environment) -> str:
     variable = next((each for each in VARIABLES if each.name == name), None)
     value = next((source[name] for source in env.sources if source.get(name)), "")
     if variable and variable.secret:
-        # What stands before the last @ may be a password, and what follows a ? too.
-        scheme, mark, rest = value.partition("://")
-        value = f"{scheme}://{'***@' if '@' in rest else ''}{re.split('[?#]', rest.rpartition('@')[2])[0]}" if mark else ""
+        value = _without_secrets(value)
     return f"={value}" if value else ""
+
+
+def _without_secrets(value: str) -> str:
+    """A URL without what stands before its last @ and after its ?; of anything else nothing."""
+    scheme, mark, rest = value.partition("://")
+    if not mark:
+        return ""
+    return f"{scheme}://{'***@' if '@' in rest else ''}{re.split('[?#]', rest.rpartition('@')[2])[0]}"

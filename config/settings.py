@@ -2,7 +2,6 @@
 
 import secrets
 import warnings
-from importlib.util import find_spec
 from typing import Any
 
 import dj_database_url

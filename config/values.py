@@ -80,15 +80,19 @@ def words(value: str) -> list[str]:
 
 def hosts(value: str) -> list[str]:
     names = words(value)
-    if wrong := [name for name in names if not re.fullmatch(r"\*|\.?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", name)]:
-        raise ValidationError(f"host names without scheme, port or path, comma-separated, are allowed; not {wrong[0]!r}")
+    wrong = [name for name in names if not re.fullmatch(r"\*|\.?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", name)]
+    if wrong:
+        raise ValidationError(f"host names without scheme, port or path, comma-separated, are allowed; not {wrong[0]}")
     return names
 
 
 def origins(value: str) -> list[str]:
     found = words(value)
-    if wrong := [origin for origin in found if not re.fullmatch(r"https?://[^/?#\s]+", origin)]:
-        raise ValidationError(f"origins such as https://gateway.example.org, comma-separated, are allowed; not {wrong[0]!r}")
+    wrong = [origin for origin in found if not re.fullmatch(r"https?://[^/?#\s]+", origin)]
+    if wrong:
+        raise ValidationError(
+            f"origins such as https://gateway.example.org, comma-separated, are allowed; not {wrong[0]}"
+        )
     return found
 
 
@@ -97,9 +101,8 @@ def routes(value: str) -> list[str]:
     for route in found:
         method, _, pattern = route.partition(" ")
         if method.upper() not in METHODS or not pattern or " " in pattern:
-            raise ValidationError(
-                f"'METHOD pattern', comma-separated, is allowed, METHOD being one of {' '.join(sorted(METHODS))}; not {route!r}"
-            )
+            methods = " ".join(sorted(METHODS))
+            raise ValidationError(f"'METHOD pattern', comma-separated, is allowed (METHOD: {methods}); not {route!r}")
     return found
 
 
@@ -160,7 +163,9 @@ def _split(value: str) -> SplitResult:
         url = urlsplit(value.strip())
         _ = url.port, url.hostname
     except ValueError:
-        raise ValidationError("a URL is allowed; its host or port can't be read (percent-encode special characters)") from None
+        raise ValidationError(
+            "its host or port can't be read; special characters in a URL need percent-encoding"
+        ) from None
     if re.search(r"\s", value):
         raise ValidationError("a URL without white space is allowed")
     return url

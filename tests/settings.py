@@ -23,3 +23,8 @@ from config.settings import *  # noqa: E402,F403 - the settings read the environ
 
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+from importlib.util import find_spec  # noqa: E402
+
+if not find_spec("mifos_gateway.checks"):  # until it lands
+    INSTALLED_APPS.remove("mifos_gateway")  # noqa: F405
