@@ -1,0 +1,1 @@
+"""A stand-in MIFOS with faults on demand, for a first run and for tests; standard library only, imported by nothing else."""
