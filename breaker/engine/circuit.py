@@ -1,0 +1,480 @@
+"""SharedCircuitBreaker: admit, run, record, tell. The only module that knows pybreaker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any, ParamSpec, TypeVar
+
+import pybreaker
+
+from breaker.engine import events, machine
+from breaker.engine.events import Labels
+from breaker.engine.machine import Force, Snapshot, State
+from breaker.engine.policy import Policy, check_name
+from breaker.engine.sync import STALE, Sync
+from breaker.engine.window import FALLBACK, Outcome, Settled
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger("breaker.engine")
+
+ASK_AGAIN = 0.25
+"""Seconds for which a process that was refused a trial's lease rejects without asking again."""
+
+_SUCCESS, _FAILURE, _TIMEOUT, _REJECT = (outcome.value for outcome in Outcome)
+_TOLD_PER_SECOND = {_FAILURE: 10, _TIMEOUT: 10, _REJECT: 1, FALLBACK: 1}
+"""How many events of a kind are told a second; an outage must not flood the listeners. Transitions are all told."""
+_PYBREAKER_STATE = {
+    State.CLOSED: pybreaker.STATE_CLOSED,
+    State.OPEN: pybreaker.STATE_OPEN,
+    State.HALF_OPEN: pybreaker.STATE_HALF_OPEN,
+}
+
+
+class CallRejected(pybreaker.CircuitBreakerError):
+    """The call was not made. Nothing of it left this process."""
+
+    code = "SERVICE_UNAVAILABLE"
+    sent = False
+
+    def __init__(self, breaker: str, reason: str, retry_after: int) -> None:
+        super().__init__(breaker, reason, retry_after)
+        self.breaker = breaker
+        self.reason = reason
+        """open, half_open (another call is on trial), capacity, or what `refuse` was given."""
+        self.retry_after = retry_after
+        """Seconds until it is worth trying again, at least 1."""
+
+    def __str__(self) -> str:
+        return f"{self.breaker}: call rejected ({self.reason}); try again in {self.retry_after} s"
+
+
+class _View:
+    """What a call reads of the circuit: one object, replaced as a whole."""
+
+    __slots__ = ("enabled", "forced", "id", "passes", "retry_at", "state")
+
+    def __init__(self, policy: Policy, snapshot: Snapshot, now: int) -> None:
+        here = machine.standing(policy, snapshot, now)
+        self.id = snapshot.id
+        self.passes = here.passes
+        self.enabled = here.enabled
+        self.state = here.state
+        self.forced = here.forced
+        forced_open = here.forced is Force.OPEN
+        self.retry_at = snapshot.force_until if forced_open else snapshot.until
+        """When a rejected caller may come again, ms; None: an operator has set no end."""
+
+
+class SharedCircuitBreaker(pybreaker.CircuitBreaker):
+    """A pybreaker.CircuitBreaker that counts a rolling window for the whole cluster and shares its state.
+
+    Kept of pybreaker: `call`, the decorator, `calling()`, listeners (each process tells its own of what it sees),
+    CircuitBreakerError (CallRejected is one), the state names, `name`, excluded exceptions.
+    Otherwise than there: no lock is held over a call; an error rate decides, not a count of consecutive failures
+    (`fail_max` reads the volume threshold; `fail_counter` and `success_counter` read this process's part of the
+    window and cannot be set); a failing call raises its own error, never CircuitBreakerError; `open()`, `close()` and
+    `half_open()` change the state of the whole cluster; `call_async` takes coroutine functions of asyncio.
+
+    What its timeout means: an `async def` function is cancelled at the limit. A plain function cannot be stopped from
+    outside in a thread: it runs to its end, its answer is returned, and the call is counted as a timeout when it took
+    longer. Hand such a function its own deadline (`breaker.policy.timeout`) to have it keep the limit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy | None = None,
+        *,
+        sync: Sync | None = None,
+        labels: Labels | None = None,
+        classify: Callable[[Any, BaseException | None], Outcome] | None = None,
+        error_filter: Iterable[type[BaseException]] | Callable[[BaseException], bool] | None = None,
+        is_failure: Callable[[Any], bool] | None = None,
+        listeners: Iterable[pybreaker.CircuitBreakerListener] = (),
+    ) -> None:
+        """`error_filter`: exceptions that do not count as failures, as types or a predicate. `is_failure`: results that
+        do. `classify(result, error)` replaces both."""
+        self.policy = policy or Policy()
+        self.labels = labels or Labels()
+        self.sync = sync or Sync(None)
+        self.outcomes: deque[Settled] = deque()
+        self.seen_open_at = float("-inf")
+        self._count = self.outcomes.append
+        self._monotonic = self.sync.monotonic
+        self._busy_until = float("-inf")
+        self._told: dict[str, tuple[float, int, int]] = {}
+        self._make_locks()
+        self._classify, self._is_failure = classify, is_failure
+        self.snapshot = machine.newborn(self.sync.now())
+        self._view = _View(self.policy, self.snapshot, self.sync.now())
+        super().__init__(
+            reset_timeout=self.policy.reset_timeout,
+            exclude=_exclusions(error_filter),
+            listeners=list(listeners),
+            name=check_name(name),
+        )
+        self._settle_plainness()
+        self.sync.add(self)
+
+    def _make_locks(self) -> None:
+        self._asking = threading.Lock()
+        self._telling = threading.Lock()
+        self._slots = threading.Semaphore(self.policy.capacity) if self.policy.capacity else None
+
+    def after_fork(self) -> None:
+        """In the child: its own locks, since another thread of the parent may have held these, and no counts."""
+        self.outcomes.clear()
+        self._lock = threading.RLock()
+        self._busy_until = float("-inf")
+        self._make_locks()
+
+    def _settle_plainness(self) -> None:
+        """Whether a call may take the short way: nobody listens, and nothing bounds or classifies it."""
+        self._plain = not (self._listeners or self._classify or self._is_failure or self._slots)
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Take a new snapshot; what calls read is replaced in one step."""
+        before = self.snapshot
+        if before.id != snapshot.id:
+            self.seen_open_at = self._monotonic()
+            self._busy_until = float("-inf")
+        self.snapshot = snapshot
+        self._view = _View(self.policy, snapshot, self.sync.now())
+        if before.state is not snapshot.state:
+            for listener in self._listeners:
+                _spared(listener.state_change, self, _Named(before.state), _Named(snapshot.state))
+
+    @property  # type: ignore[misc]  # read-only here
+    def state(self) -> Any:
+        """An object with pybreaker's `name` of the state."""
+        return _Named(self._view.state)
+
+    @property
+    def current_state(self) -> str:
+        return _PYBREAKER_STATE[self._view.state]
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until a rejected caller may come again, at least 1."""
+        retry_at = self._view.retry_at
+        if retry_at is None:
+            return max(1, math.ceil(self.policy.reset_timeout))
+        return max(1, math.ceil((retry_at - self.sync.now()) / 1000))
+
+    @property
+    def fail_counter(self) -> int:
+        totals = self.sync.own_totals(self)
+        return totals.failures + totals.timeouts
+
+    @property
+    def success_counter(self) -> int:
+        return self.sync.own_totals(self).successes
+
+    @property  # type: ignore[misc]  # read-only here
+    def fail_max(self) -> int:
+        return self.policy.volume_threshold
+
+    @property  # type: ignore[misc]  # read-only here
+    def name(self) -> str:
+        return str(self._name)
+
+    def open(self) -> bool:
+        return self.sync.turn(self, State.OPEN)
+
+    def close(self) -> None:
+        self.sync.turn(self, State.CLOSED)
+
+    def half_open(self) -> None:
+        self.sync.turn(self, State.HALF_OPEN)
+
+    def add_listener(self, listener: Any) -> None:
+        super().add_listener(listener)
+        self._settle_plainness()
+
+    def remove_listener(self, listener: Any) -> None:
+        super().remove_listener(listener)
+        self._settle_plainness()
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def call(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `func` if the circuit lets it. Raises CallRejected, or what `func` raises."""
+        started = self._monotonic()
+        if started - self.sync.beat_at > STALE:
+            self.sync.revive()
+        view = self._view
+        if not (view.passes and self._plain):
+            return self._call_with_permit(func, args, kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except BaseException as error:
+            self._wait(self._settle(view.id, None, self._monotonic() - started, None, error))
+            raise
+        spent = self._monotonic() - started
+        if spent > self.policy.timeout or self.sync.verbose:
+            self._wait(self._settle(view.id, None, spent, result, None))
+        else:
+            self._count((view.id, spent, _SUCCESS))
+        return result
+
+    def _call_with_permit(self, func: Callable[..., R], args: Any, kwargs: Any) -> R:
+        permit = self.admit()
+        try:
+            for listener in self._listeners:
+                _spared(listener.before_call, self, func, *args, **kwargs)
+            result = func(*args, **kwargs)
+        except BaseException as error:
+            permit.settle(None, error)
+            raise
+        permit.settle(result, None)
+        return result
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[Permit]:
+        """Guard a `with` block. Raises CallRejected before the block runs."""
+        permit = self.admit()
+        try:
+            yield permit
+        except BaseException as error:
+            permit.settle(None, error)
+            raise
+        permit.settle(None, None)
+
+    async def call_async(self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Await `func` if the circuit lets it; at the timeout it is cancelled and TimeoutError raised.
+
+        The loop never waits for the shared store: the courier does, and this coroutine with it, at most PATIENCE.
+        """
+        permit = await self._admit_async()
+        limit = self.policy.timeout if permit.enabled else None
+        try:
+            async with asyncio.timeout(limit):
+                result = await func(*args, **kwargs)
+        except BaseException as error:
+            await self._wait_async(permit.settled(None, error))
+            raise
+        await self._wait_async(permit.settled(result, None))
+        return result
+
+    # -- admission -------------------------------------------------------------------------------------------------
+
+    def admit(self) -> Permit:
+        """The right to make one call, to be settled exactly once. Raises CallRejected."""
+        permit = self._admit_at_once()
+        if permit is not None:
+            return permit
+        view = self._view
+        token = self._ask(lambda: self.sync.wait(self.sync.lease(self, view.id)))
+        return self._on_trial(view, token)
+
+    async def _admit_async(self) -> Permit:
+        if self._monotonic() - self.sync.beat_at > STALE:
+            await asyncio.to_thread(self.sync.revive)
+        permit = self._admit_at_once()
+        if permit is not None:
+            return permit
+        view = self._view
+        # The lock is only tried, so no other coroutine of this loop waits for it meanwhile.
+        if not self._asking.acquire(blocking=False):
+            return self._on_trial(view, None)
+        try:
+            token = await self._wait_async(self.sync.lease(self, view.id))
+        finally:
+            self._asking.release()
+        return self._on_trial(view, token)
+
+    def _admit_at_once(self) -> Permit | None:
+        """A permit, or None when the shared store must be asked for a trial. Raises CallRejected."""
+        if self._monotonic() - self.sync.beat_at > STALE:
+            self.sync.revive()
+        view = self._view
+        if not view.passes and (view.state is State.OPEN or self._monotonic() < self._busy_until):
+            raise self._reject(view, "open" if view.state is State.OPEN else "half_open")
+        if self._slots is not None and view.enabled and not self._slots.acquire(blocking=False):
+            raise self._reject(view, "capacity")
+        return Permit(self, view, None) if view.passes else None
+
+    def _ask(self, ask: Callable[[], str | None]) -> str | None:
+        """One thread of a process asks at a time; the others take it that the lease is held."""
+        if not self._asking.acquire(blocking=False):
+            return None
+        try:
+            return ask()
+        finally:
+            self._asking.release()
+
+    def _on_trial(self, view: _View, token: str | None) -> Permit:
+        if token is not None:
+            return Permit(self, view, token)
+        self._busy_until = self._monotonic() + ASK_AGAIN if self._view is view else float("-inf")
+        self._free_slot()
+        raise self._reject(view, "half_open")
+
+    def _free_slot(self) -> None:
+        if self._slots is not None:
+            self._slots.release()
+
+    def refuse(self, reason: str) -> CallRejected:
+        """Count a call that somebody else turned away before it came here, and answer the error to raise."""
+        return self._reject(self._view, reason, retry_after=1)
+
+    def _reject(self, view: _View, reason: str, *, retry_after: int | None = None) -> CallRejected:
+        self._count((view.id, 0.0, _REJECT))
+        self._tell(_REJECT, lambda n: events.Rejected(breaker=self.name, labels=self.labels, reason=reason, left_out=n))
+        if retry_after is None:
+            retry_after = 1 if reason == "capacity" else self.retry_after
+        return CallRejected(self.name, reason, retry_after)
+
+    # -- outcomes --------------------------------------------------------------------------------------------------
+
+    def outcome(self, result: Any, error: BaseException | None, seconds: float) -> Outcome | None:
+        """What a call counts as; None for one that was cancelled and says nothing."""
+        if error is not None and not isinstance(error, Exception):
+            return None
+        if self._classify is not None:
+            return self._classify(result, error)
+        if error is not None and not self.is_system_error(error):
+            return Outcome.SUCCESS
+        if isinstance(error, TimeoutError) or seconds > self.policy.timeout:
+            return Outcome.TIMEOUT
+        failed = error is not None or (self._is_failure is not None and self._is_failure(result))
+        return Outcome.FAILURE if failed else Outcome.SUCCESS
+
+    def _settle(
+        self, generation: str, token: str | None, seconds: float, result: Any, error: BaseException | None
+    ) -> Future[Any] | None:
+        """Count a call that ended and tell of it; what the cluster has to hear of it travels in the Future, if any."""
+        try:
+            outcome = self.outcome(result, error, seconds)
+        except BaseException:
+            if token is not None:
+                self.sync.give_back(self, token)
+            raise
+        if outcome is None:
+            if token is not None:
+                self.sync.give_back(self, token)
+            return None
+        self._count((generation, seconds, outcome.value))
+        news = None
+        if token is not None:
+            news = self.sync.settle(self, generation, token, outcome)
+        elif outcome is not Outcome.SUCCESS and self._decides(generation):
+            news = self.sync.report(self)
+        self._tell_outcome(outcome, seconds, error)
+        return news
+
+    def _decides(self, generation: str) -> bool:
+        """Whether a failure of that generation can open the circuit: stragglers and unguarded calls cannot."""
+        view = self._view
+        return view.id == generation and view.enabled and not view.forced and view.state is State.CLOSED
+
+    def _wait(self, news: Future[Any] | None) -> None:
+        if news is not None:
+            self.sync.wait(news)
+            self.sync.judge_alone(self)
+
+    async def _wait_async(self, news: Future[Any] | None) -> Any:
+        if news is None:
+            return None
+        answer = await self.sync.wait_async(news)
+        self.sync.judge_alone(self)
+        return answer
+
+    def count_fallback(self) -> None:
+        """A fallback answered for a call that failed. (Each rejected call counts as one by itself.)"""
+        self._count((self._view.id, 0.0, FALLBACK))
+        self._tell(FALLBACK, lambda n: events.FellBack(breaker=self.name, labels=self.labels, left_out=n))
+
+    # -- telling ---------------------------------------------------------------------------------------------------
+
+    def _tell_outcome(self, outcome: Outcome, seconds: float, error: BaseException | None) -> None:
+        who: dict[str, Any] = {"breaker": self.name, "labels": self.labels}
+        if outcome is Outcome.SUCCESS:
+            for listener in self._listeners:
+                _spared(listener.success, self)
+            if self.sync.verbose:
+                self.sync.tell(events.Succeeded(**who, seconds=seconds))
+            return
+        for listener in self._listeners:
+            _spared(listener.failure, self, error)
+        if outcome is Outcome.TIMEOUT:
+            limit = self.policy.timeout
+            self._tell(_TIMEOUT, lambda n: events.TimedOut(**who, timeout=limit, seconds=seconds, left_out=n))
+        else:
+            self._tell(_FAILURE, lambda n: events.Failed(**who, error=error, seconds=seconds, left_out=n))
+
+    def _tell(self, kind: str, event: Callable[[int], Any]) -> None:
+        """Tell a bounded number of events of a kind each second, and with the next how many were left out."""
+        now = self._monotonic()
+        with self._telling:
+            began, told, left_out = self._told.get(kind, (float("-inf"), 0, 0))
+            if now - began >= 1:
+                began, told = now, 0
+            if told >= _TOLD_PER_SECOND[kind]:
+                self._told[kind] = (began, told, left_out + 1)
+                return
+            self._told[kind] = (began, told + 1, 0)
+        self.sync.tell(event(left_out))
+
+
+class Permit:
+    """The right to make one call. `settle` it once, with the result or the error."""
+
+    __slots__ = ("_circuit", "_generation", "_slot", "_started", "_token", "enabled")
+
+    def __init__(self, circuit: SharedCircuitBreaker, view: _View, token: str | None) -> None:
+        self._circuit = circuit
+        self._generation = view.id
+        self._token = token
+        self._slot = circuit._slots is not None and view.enabled
+        self._started: float | None = circuit._monotonic()
+        self.enabled = view.enabled
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        """Count the call. Waits at most PATIENCE when the cluster has to hear of it."""
+        self._circuit._wait(self.settled(result, error))
+
+    def settled(self, result: Any, error: BaseException | None) -> Future[Any] | None:
+        """The same without waiting."""
+        if self._started is None:
+            return None
+        seconds, self._started = self._circuit._monotonic() - self._started, None
+        if self._slot:
+            self._circuit._free_slot()
+        return self._circuit._settle(self._generation, self._token, seconds, result, error)
+
+
+class _Named:
+    """Stands for one of pybreaker's state objects, whose logic is not used."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, state: State) -> None:
+        self.name = _PYBREAKER_STATE[state]
+
+
+def _exclusions(error_filter: Any) -> list[Any]:
+    if error_filter is None:
+        return []
+    if isinstance(error_filter, type) or not isinstance(error_filter, Iterable):
+        return [error_filter]
+    return list(error_filter)
+
+
+def _spared(listener: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Call a listener; what it raises is logged and harms nothing."""
+    try:
+        listener(*args, **kwargs)
+    except Exception:
+        log.exception("a breaker's listener failed")

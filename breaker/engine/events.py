@@ -1,0 +1,97 @@
+"""What happens to circuits and calls, as frozen facts for listeners. A listener is a callable that takes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from breaker.engine.machine import Snapshot, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """What a breaker guards, in its owner's words: {service} API is failing."""
+
+    service: str = ""
+    group: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("service", "group", "key"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"label {name}={getattr(self, name)!r}: text is needed")
+
+    def as_dict(self) -> dict[str, str]:
+        return {"service": self.service, "group": self.group, "key": self.key}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    breaker: str
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transitioned(Event):
+    """The computed state changed. Told once in the whole cluster, by the process whose write won."""
+
+    before: State
+    after: State
+    snapshot: Snapshot
+    why: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded(Event):
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(Event):
+    error: BaseException | None
+    """None: a result that counts as a failure."""
+    seconds: float
+    left_out: int = 0
+    """Events of this kind that were not told since the last, lest an outage flood whoever listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedOut(Event):
+    timeout: float
+    seconds: float
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected(Event):
+    reason: str
+    """open, half_open, capacity or bulkhead."""
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FellBack(Event):
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLost:
+    """The shared store cannot be reached: this process guards alone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBack:
+    """The shared state is followed again."""
+
+    alone_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Every few seconds, once in the cluster: a moment to look at all breakers."""
+
+
+Listener = Callable[[Any], None]

@@ -1,0 +1,244 @@
+"""The Store port: what the engine asks of whatever remembers circuits.
+
+A store adds counters, compares and sets, and leases. It knows no thresholds. Times are milliseconds on the store's
+clock, which every answer carries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from breaker.engine.machine import Force, Snapshot, State
+from breaker.engine.policy import Policy
+from breaker.engine.window import Tally
+
+LEASE_MS = 2_000
+"""A trial's lease without renewal: what a killed worker can cost."""
+LIVE_MS = 1_500
+"""A process that has not been heard of for this long is not waited for."""
+UNSEEN_MS = 24 * 3600 * 1000
+"""Breakers that nobody has registered for this long vanish."""
+REMEMBERED = 10_000
+"""Events that the stream keeps, about."""
+
+
+class StoreError(Exception):
+    """The store could not be asked, or answered nonsense. What was asked may still happen, until its deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which buckets of a breaker to read: `buckets` of `width_ms` each, the newest holding `now`."""
+
+    width_ms: int
+    buckets: int
+
+    @classmethod
+    def of(cls, policy: Policy) -> Window:
+        return cls(policy.bucket_width_ms, policy.rolling_count_buckets)
+
+    def numbers(self, now: int) -> range:
+        newest = now // self.width_ms
+        return range(newest - self.buckets + 1, newest + 1)
+
+    @property
+    def length_ms(self) -> int:
+        return self.width_ms * self.buckets
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One slice of one breaker's window."""
+
+    name: str
+    width_ms: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """What a process has counted since its last push, sent once however often it is repeated."""
+
+    process: str
+    sequence: int
+    counts: Mapping[Bucket, Tally] = field(default_factory=dict)
+    keep_ms: int = 0
+    """How long the counts are of use."""
+    now: int = 0
+    """The sender's reading of the store's clock, ms: which buckets are the newest."""
+    wants: Mapping[str, Window] = field(default_factory=dict)
+    """Breakers whose window is to come back."""
+    renewals: Sequence[tuple[str, str]] = ()
+    """(breaker, token) of the trials still running here."""
+    answer: str = ""
+    """The id of the call for counts that this push answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    now: int
+    epoch: str
+    """Random, made with the store's data: another one means that the store was emptied."""
+    seq: int
+    """The count of writes so far: a higher one than last seen means that something was missed."""
+    live: frozenset[str]
+    """Processes heard of within LIVE_MS."""
+    windows: Mapping[str, Sequence[Tally]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """A compare-and-set of one circuit."""
+
+    name: str
+    expected: str | None
+    """The rev to write over; None: only if the circuit is not there."""
+    after: Snapshot
+    event: Mapping[str, Any] = field(default_factory=dict)
+    """What happened, for the stream; empty: nothing worth telling."""
+    deadline: int
+    """Refused after this moment."""
+    not_before: int = 0
+    """Refused before this moment."""
+    token: str | None = None
+    """Refused unless this lease is held."""
+    drop_leases: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    won: bool
+    """True also when this very write had already been made."""
+    now: int
+    current: Snapshot | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRequest:
+    name: str
+    generation: str
+    token: str
+    slots: int
+    longest_ms: int
+    """No renewal beyond this."""
+    deadline: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    granted: bool
+    now: int
+    """A refusal changes nothing: it never extends the lease that stands in its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What others may know of a breaker that this process has."""
+
+    name: str
+    labels: Mapping[str, str]
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """All that a store knows of a breaker."""
+
+    name: str
+    snapshot: Snapshot | None
+    registration: Registration | None
+    tallies: Sequence[Tally] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    now: int
+    epoch: str
+    seq: int
+    records: Mapping[str, Record]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What the stream brought."""
+
+    cursor: str
+    changed: Sequence[tuple[str, Snapshot]] = ()
+    calls: Sequence[str] = ()
+    """Ids of calls for counts to answer."""
+
+
+class Store(Protocol):
+    """Every method raises StoreError when the store cannot be asked."""
+
+    def push(self, push: Push) -> Pushed: ...
+
+    def write(self, write: Write) -> Written: ...
+
+    def lease(self, request: LeaseRequest) -> Leased: ...
+
+    def release(self, name: str, token: str) -> None: ...
+
+    def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
+        """Circuits, all seen within UNSEEN_MS or the named; with `windows`, their counts with histogram too.
+
+        A breaker without an entry in `windows` is read by the policy that it was registered with.
+        """
+
+    def register(self, registrations: Sequence[Registration]) -> None: ...
+
+    def cursor(self) -> str:
+        """Where the stream ends now."""
+
+    def listen(self, cursor: str, *, seconds: float) -> Heard:
+        """Wait at most `seconds` for news after `cursor`."""
+
+    def call_for_counts(self, call: str) -> None:
+        """Ask every other process to push what it has."""
+
+    def answers(self, call: str, *, expected: frozenset[str], seconds: float) -> frozenset[str]:
+        """Who answered: waits for all `expected`, at most `seconds`."""
+
+    def claim(self, key: str, *, milliseconds: int) -> bool:
+        """Whether this process is the first in the cluster to claim `key` for so long."""
+
+    def renew_after_fork(self) -> None:
+        """Called in a forked child before its first use."""
+
+
+def encode(snapshot: Snapshot) -> str:
+    """A snapshot as JSON, without what the store keeps beside it (rev and seq)."""
+    fields = dataclasses.asdict(snapshot)
+    fields["state"] = snapshot.state.value
+    fields["force"] = snapshot.force.value if snapshot.force else None
+    del fields["rev"], fields["seq"]
+    return json.dumps(fields, separators=(",", ":"))
+
+
+_FIELDS = {field.name for field in dataclasses.fields(Snapshot)}
+
+
+def decode(data: str, *, rev: str, seq: int) -> Snapshot:
+    """The snapshot that `encode` wrote. Raises ValueError, KeyError or TypeError when it is not one.
+
+    Fields that this version does not know, written by a newer one during a roll-out, are passed over.
+    """
+    fields = {key: value for key, value in json.loads(data).items() if key in _FIELDS}
+    fields["state"] = State(fields["state"])
+    fields["force"] = Force(fields["force"]) if fields["force"] else None
+    return Snapshot(**fields, rev=rev, seq=seq)
+
+
+def encode_registration(registration: Registration) -> str:
+    return json.dumps({"labels": dict(registration.labels), "policy": dataclasses.asdict(registration.policy)})
+
+
+def decode_registration(name: str, data: str) -> Registration:
+    fields = json.loads(data)
+    known = {field.name for field in dataclasses.fields(Policy)}
+    options = {key: value for key, value in fields["policy"].items() if key in known}
+    return Registration(name=name, labels=fields["labels"], policy=Policy(**options))

@@ -1,0 +1,62 @@
+--[[ push: add what one process has counted, once; renew its trials; read windows.
+
+  KEYS  processes (zset), sequence of this process (string), meta (hash), answers to a call (list),
+        then `adding` hashes of counters, `reading` hashes of counters, `renewing` hashes of leases
+  ARGV  process, sequence, epoch to use if there is none, ms that counts are kept, ms that a process is live,
+        ms of a lease, adding, reading, renewing, answering ("1" or ""),
+        then for each hash to add to a JSON list [field, count, field, count ...],
+        then for each lease its token
+  Returns {now in ms, epoch, count of writes, {live processes}, {HGETALL of each hash read}}
+
+  A sequence that was applied before adds nothing. Live processes are listed only when something is read.
+]]
+local processes, applied, meta, answers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local process, sequence, epoch = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local keep, live_for, lease_for = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local adding, reading, renewing = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local answering = ARGV[10] == "1"
+local time = redis.call("TIME")
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+redis.call("HSETNX", meta, "epoch", epoch)
+
+if sequence > tonumber(redis.call("GET", applied) or "0") then
+  redis.call("SET", applied, sequence, "PX", 600000)
+  for i = 1, adding do
+    local counters, counts = KEYS[4 + i], cjson.decode(ARGV[10 + i])
+    for f = 1, #counts, 2 do
+      redis.call("HINCRBY", counters, counts[f], counts[f + 1])
+    end
+    redis.call("PEXPIRE", counters, keep)
+  end
+end
+
+redis.call("ZADD", processes, now, process)
+
+for i = 1, renewing do
+  local leases, token = KEYS[4 + adding + reading + i], ARGV[10 + adding + i]
+  local lease = redis.call("HGET", leases, token)
+  if lease then
+    local ends, longest = lease:match("^(%d+):(%d+)$")
+    if tonumber(ends) > now then
+      local renewed = math.min(now + lease_for, tonumber(longest))
+      redis.call("HSET", leases, token, string.format("%.0f:%s", renewed, longest))
+    end
+  end
+end
+
+if answering then
+  redis.call("RPUSH", answers, process)
+  redis.call("PEXPIRE", answers, 1000)
+end
+
+local live, read = {}, {}
+if reading > 0 then
+  redis.call("ZREMRANGEBYSCORE", processes, "-inf", now - live_for)
+  live = redis.call("ZRANGE", processes, 0, -1)
+  for i = 1, reading do
+    read[i] = redis.call("HGETALL", KEYS[4 + adding + i])
+  end
+end
+
+return {now, redis.call("HGET", meta, "epoch"), tonumber(redis.call("HGET", meta, "seq") or "0"), live, read}

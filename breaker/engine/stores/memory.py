@@ -1,0 +1,241 @@
+"""The store in this process's memory: for a process alone, and for tests as a store that many share."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from breaker.engine.machine import Snapshot, new_generation
+from breaker.engine.stores.base import (
+    LEASE_MS,
+    LIVE_MS,
+    UNSEEN_MS,
+    Bucket,
+    Heard,
+    Leased,
+    LeaseRequest,
+    Push,
+    Pushed,
+    Record,
+    Records,
+    Registration,
+    Window,
+    Write,
+    Written,
+)
+from breaker.engine.window import Tally, merge
+
+
+@dataclasses.dataclass(slots=True)
+class _Lease:
+    generation: str
+    until: int
+    longest: int
+
+
+class MemoryStore:
+    """Does what the Redis scripts do, under one lock. `clock` gives milliseconds."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self.renew_after_fork()
+        self._empty()
+
+    def _empty(self) -> None:
+        self._epoch = new_generation()
+        self._seq = 0
+        self._circuits: dict[str, Snapshot] = {}
+        self._registered: dict[str, tuple[int, Registration]] = {}
+        self._counts: dict[Bucket, tuple[int, Tally]] = {}
+        self._leases: dict[str, dict[str, _Lease]] = defaultdict(dict)
+        self._seen: dict[str, int] = {}
+        self._sequences: dict[str, int] = {}
+        self._news: list[tuple[str, Snapshot] | str] = []
+        self._answered: dict[str, set[str]] = defaultdict(set)
+        self._claims: dict[str, int] = {}
+
+    def renew_after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._told = threading.Condition(self._lock)
+
+    # -- counts ----------------------------------------------------------------------------------------------------
+
+    def push(self, push: Push) -> Pushed:
+        with self._lock:
+            now = self._clock()
+            if push.sequence > self._sequences.get(push.process, 0):
+                self._sequences[push.process] = push.sequence
+                self._add(push, now)
+            self._seen[push.process] = now
+            for name, token in push.renewals:
+                self._renew(name, token, now)
+            if push.answer:
+                self._answered[push.answer].add(push.process)
+                self._told.notify_all()
+            return Pushed(
+                now=now,
+                epoch=self._epoch,
+                seq=self._seq,
+                live=frozenset(process for process, at in self._seen.items() if now - at <= LIVE_MS),
+                windows={name: self._window(name, window, now) for name, window in push.wants.items()},
+            )
+
+    def _add(self, push: Push, now: int) -> None:
+        for bucket in [bucket for bucket, (end, _) in self._counts.items() if end <= now]:
+            del self._counts[bucket]
+        for bucket, more in push.counts.items():
+            _, held = self._counts.get(bucket, (0, {}))
+            merge(held, more)
+            self._counts[bucket] = (now + push.keep_ms, held)
+
+    def _window(self, name: str, window: Window, now: int) -> list[Tally]:
+        buckets = (Bucket(name, window.width_ms, number) for number in window.numbers(now))
+        return [dict(self._counts[bucket][1]) for bucket in buckets if bucket in self._counts]
+
+    # -- circuits --------------------------------------------------------------------------------------------------
+
+    def write(self, write: Write) -> Written:
+        with self._lock:
+            now, current = self._clock(), self._circuits.get(write.name)
+            if current is not None and current.rev == write.after.rev:
+                return Written(won=True, now=now, current=current)
+            if not self._may(write, current, now):
+                return Written(won=False, now=now, current=current)
+            self._seq += 1
+            after = dataclasses.replace(write.after, seq=self._seq)
+            self._circuits[write.name] = after
+            if write.drop_leases:
+                self._leases.pop(write.name, None)
+            self._news.append((write.name, after))
+            self._told.notify_all()
+            return Written(won=True, now=now, current=after)
+
+    def _may(self, write: Write, current: Snapshot | None, now: int) -> bool:
+        if (current.rev if current else None) != write.expected or not write.not_before <= now <= write.deadline:
+            return False
+        if write.token is None:
+            return True
+        lease = self._leases[write.name].get(write.token)
+        return lease is not None and lease.until > now
+
+    def adopt(self, circuits: Mapping[str, Snapshot], leases: Sequence[tuple[str, str, str, int]]) -> None:
+        """Take over what another store held: circuits, and (name, generation, token, longest until) of own trials."""
+        with self._lock:
+            now = self._clock()
+            self._circuits.update(circuits)
+            self._leases.clear()
+            for name, generation, token, longest in leases:
+                self._leases[name][token] = _Lease(generation, min(now + LEASE_MS, longest), longest)
+
+    def shift(self, milliseconds: int) -> None:
+        """The clock was set: move all that is held along with it."""
+        with self._lock:
+            moved = {}
+            for bucket, (end, held) in self._counts.items():
+                number = bucket.number + round(milliseconds / bucket.width_ms)
+                moved[dataclasses.replace(bucket, number=number)] = (end + milliseconds, held)
+            self._counts = moved
+            self._circuits = {name: shifted(one, milliseconds) for name, one in self._circuits.items()}
+            for leases in self._leases.values():
+                for lease in leases.values():
+                    lease.until += milliseconds
+                    lease.longest += milliseconds
+            self._registered = {name: (at + milliseconds, one) for name, (at, one) in self._registered.items()}
+            self._seen.clear()
+            self._claims.clear()
+
+    def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
+        with self._lock:
+            now = self._clock()
+            wanted = names if names is not None else [n for n, (at, _) in self._registered.items() if now - at < UNSEEN_MS]
+            records = {name: self._record(name, windows, now) for name in wanted}
+            return Records(now=now, epoch=self._epoch, seq=self._seq, records=records)
+
+    def _record(self, name: str, windows: Mapping[str, Window] | None, now: int) -> Record:
+        _, registration = self._registered.get(name, (0, None))
+        tallies: list[Tally] = []
+        if windows is not None:
+            window = windows.get(name) or (Window.of(registration.policy) if registration else None)
+            tallies = self._window(name, window, now) if window else []
+        return Record(name=name, snapshot=self._circuits.get(name), registration=registration, tallies=tallies)
+
+    def register(self, registrations: Sequence[Registration]) -> None:
+        with self._lock:
+            now = self._clock()
+            self._registered |= {registration.name: (now, registration) for registration in registrations}
+
+    # -- leases ----------------------------------------------------------------------------------------------------
+
+    def lease(self, request: LeaseRequest) -> Leased:
+        with self._lock:
+            now, current = self._clock(), self._circuits.get(request.name)
+            held = {token: lease for token, lease in self._leases[request.name].items() if lease.until > now}
+            self._leases[request.name] = held
+            mine = current is not None and current.id == request.generation and now <= request.deadline
+            granted = mine and (request.token in held or len(held) < request.slots)
+            if granted and request.token not in held:
+                longest = now + request.longest_ms
+                held[request.token] = _Lease(request.generation, min(now + LEASE_MS, longest), longest)
+            return Leased(granted=granted, now=now)
+
+    def _renew(self, name: str, token: str, now: int) -> None:
+        lease = self._leases[name].get(token)
+        if lease is not None and lease.until > now:
+            lease.until = min(now + LEASE_MS, lease.longest)
+
+    def release(self, name: str, token: str) -> None:
+        with self._lock:
+            self._leases[name].pop(token, None)
+
+    # -- news ------------------------------------------------------------------------------------------------------
+
+    def cursor(self) -> str:
+        with self._lock:
+            return str(len(self._news))
+
+    def listen(self, cursor: str, *, seconds: float) -> Heard:
+        with self._lock:
+            start = int(cursor)
+            if seconds and len(self._news) <= start:
+                self._told.wait(seconds)
+            news = self._news[start:]
+            return Heard(
+                cursor=str(start + len(news)),
+                changed=[item for item in news if not isinstance(item, str)],
+                calls=[item for item in news if isinstance(item, str)],
+            )
+
+    def call_for_counts(self, call: str) -> None:
+        with self._lock:
+            self._news.append(call)
+            self._told.notify_all()
+
+    def answers(self, call: str, *, expected: frozenset[str], seconds: float) -> frozenset[str]:
+        with self._lock:
+            self._told.wait_for(lambda: self._answered[call] >= expected, timeout=seconds)
+            return frozenset(self._answered.pop(call))
+
+    def claim(self, key: str, *, milliseconds: int) -> bool:
+        with self._lock:
+            now = self._clock()
+            if self._claims.get(key, 0) > now:
+                return False
+            self._claims[key] = now + milliseconds
+            return True
+
+
+def shifted(snapshot: Snapshot, milliseconds: int) -> Snapshot:
+    """The same circuit on a clock that is `milliseconds` ahead."""
+
+    def move(moment: int | None) -> int | None:
+        return moment + milliseconds if moment else moment
+
+    return dataclasses.replace(
+        snapshot,
+        since=snapshot.since + milliseconds,
+        until=move(snapshot.until) or 0,
+        force_until=move(snapshot.force_until),
+        switch_until=move(snapshot.switch_until),
+    )

@@ -1,0 +1,340 @@
+"""The store in Redis or Valkey (6.2 or newer): what all processes share. The only module that speaks Redis.
+
+Keys, all with one hash tag, so that one round trip can reach every breaker of a deployment:
+
+    breaker:1:{namespace}:meta                       hash    epoch (random, made with the data), seq (count of writes)
+    breaker:1:{namespace}:names                      zset    breaker -> ms when it was last registered
+    breaker:1:{namespace}:circuit:<name>             hash    rev, seq, id, data (JSON), registration (JSON)
+    breaker:1:{namespace}:leases:<name>              hash    token -> "<ends ms>:<longest ms>"
+    breaker:1:{namespace}:counts:<name>:<width>:<n>  hash    counters of bucket n of `width` ms (see window.py)
+    breaker:1:{namespace}:slots:<name>:<width>:<n>   hash    its latency histogram
+    breaker:1:{namespace}:processes                  zset    process -> ms when it was last heard of
+    breaker:1:{namespace}:process:<id>               string  the sequence of its last push
+    breaker:1:{namespace}:events                     stream  every write of a circuit
+    breaker:1:{namespace}:calls                      stream  calls for counts
+    breaker:1:{namespace}:answers:<call>             list    the processes that answered
+    breaker:1:{namespace}:claim:<key>                string  what is done once in the cluster
+
+The scripts stand in lua/, each with its contract; redis-py loads them anew when Redis has forgotten them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, ParamSpec, TypeVar
+
+from redis.exceptions import RedisError
+
+from breaker.engine.machine import Snapshot, new_generation
+from breaker.engine.stores.base import (
+    LEASE_MS,
+    LIVE_MS,
+    REMEMBERED,
+    UNSEEN_MS,
+    Bucket,
+    Heard,
+    Leased,
+    LeaseRequest,
+    Push,
+    Pushed,
+    Record,
+    Records,
+    Registration,
+    StoreError,
+    Window,
+    Write,
+    Written,
+    decode,
+    decode_registration,
+    encode,
+    encode_registration,
+)
+from breaker.engine.window import SLOT, Tally
+
+SCHEMA = "1"
+KEPT_UNSEEN_MS = UNSEEN_MS + 3600 * 1000
+AT_ONCE = 100
+"""Breakers that one reading script takes: a script must not hold Redis for long."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _guarded(method: Callable[P, R]) -> Callable[P, R]:
+    """Whatever goes wrong with Redis or with what it answers is a StoreError."""
+
+    @functools.wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except (RedisError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise StoreError(f"{type(error).__name__}: {error}") from error
+
+    return guarded
+
+
+class RedisStore:
+    """Over a client made by `connect`: a redis.Redis, a RedisCluster, or what django-redis hands out.
+
+    Give the client short timeouts and no retries: a call may wait for it.
+    """
+
+    def __init__(self, connect: Callable[[], Any], *, namespace: str) -> None:
+        self._connect = connect
+        self._prefix = f"breaker:{SCHEMA}:{{{namespace}}}:"
+        self._connecting = threading.Lock()
+        self._client: Any = None
+        self._ear: Any = None
+
+    @property
+    def _redis(self) -> Any:
+        if self._client is None:
+            with self._connecting:
+                if self._client is None:
+                    client = self._connect()
+                    self._scripts = {name: client.register_script(_script(name)) for name in _SCRIPTS}
+                    self._client = client
+        return self._client
+
+    def renew_after_fork(self) -> None:
+        self._connecting = threading.Lock()
+        self._client = self._ear = None
+
+    def _key(self, *parts: object) -> str:
+        return self._prefix + ":".join(str(part) for part in parts)
+
+    def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        client = self._redis
+        return self._scripts[name](keys=keys, args=args, client=client)
+
+    # -- counts ----------------------------------------------------------------------------------------------------
+
+    @_guarded
+    def push(self, push: Push) -> Pushed:
+        adding = dict(self._hashes(push.counts))
+        reading = [
+            (name, self._key("counts", name, window.width_ms, number))
+            for name, window in push.wants.items()
+            for number in window.numbers(push.now)
+        ]
+        answer = self._key("answers", push.answer)
+        leases = [self._key("leases", name) for name, _ in push.renewals]
+        keys = [self._key("processes"), self._key("process", push.process), self._key("meta"), answer]
+        keys += [*adding, *(key for _, key in reading), *leases]
+        args = [push.process, push.sequence, new_generation(), push.keep_ms, LIVE_MS, LEASE_MS]
+        args += [len(adding), len(reading), len(leases), "1" if push.answer else ""]
+        args += [json.dumps([part for item in fields.items() for part in item]) for fields in adding.values()]
+        args += [token for _, token in push.renewals]
+        moment, epoch, seq, live, hashes = self._run("push", keys, args)
+        windows: dict[str, list[Tally]] = {name: [] for name in push.wants}
+        for (name, _), flat in zip(reading, hashes, strict=True):
+            windows[name].append(_tally(flat))
+        return Pushed(
+            now=int(moment), epoch=_text(epoch), seq=int(seq), live=frozenset(map(_text, live)), windows=windows
+        )
+
+    def _hashes(self, counts: Mapping[Bucket, Tally]) -> Iterator[tuple[str, Tally]]:
+        for bucket, fields in counts.items():
+            where = (bucket.name, bucket.width_ms, bucket.number)
+            slots = {key: count for key, count in fields.items() if key.startswith(SLOT + "|")}
+            yield self._key("counts", *where), {key: count for key, count in fields.items() if key not in slots}
+            if slots:
+                yield self._key("slots", *where), slots
+
+    # -- circuits --------------------------------------------------------------------------------------------------
+
+    @_guarded
+    def write(self, write: Write) -> Written:
+        name, after = write.name, write.after
+        keys = [self._key("circuit", name), self._key("leases", name), self._key("meta"), self._key("events")]
+        args = [write.expected or "", after.rev, after.id, encode(after), write.deadline, write.not_before]
+        args += [write.token or "", "1" if write.drop_leases else "", name, json.dumps(dict(write.event))]
+        args += [REMEMBERED, KEPT_UNSEEN_MS, new_generation()]
+        won, now, rev, seq, data = self._run("write", keys, args)
+        current = decode(_text(data), rev=_text(rev), seq=int(seq)) if data else None
+        return Written(won=bool(won), now=int(now), current=current)
+
+    @_guarded
+    def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
+        if names is None:
+            names = self._names()
+        found: dict[str, Record] = {}
+        moment, epoch, seq = 0, "", -1
+        for some in _portions(names, AT_ONCE) if names else [[]]:
+            moment, epoch, first, hashes = self._gather([self._key("circuit", name) for name in some])
+            seq = first if seq < 0 else min(seq, first)
+            circuits = {name: _record(name, hash_) for name, hash_ in zip(some, hashes, strict=True)}
+            found |= circuits if windows is None else self._counted(circuits, windows, moment)
+        return Records(now=moment, epoch=epoch, seq=seq, records=found)
+
+    def _names(self) -> list[str]:
+        client = self._redis
+        seconds, microseconds = client.time()
+        oldest = seconds * 1000 + microseconds // 1000 - UNSEEN_MS
+        return [_text(name) for name in client.zrangebyscore(self._key("names"), oldest, "+inf")]
+
+    def _gather(self, keys: Sequence[str]) -> tuple[int, str, int, list[dict[str, str]]]:
+        now, epoch, seq, found = self._run("gather", [self._key("meta"), *keys], [new_generation()])
+        hashes: list[dict[str, str]] = [{} for _ in keys]
+        for place, flat in zip(found[::2], found[1::2], strict=True):
+            hashes[int(place) - 1] = dict(_pairs(flat))
+        return int(now), _text(epoch), int(seq), hashes
+
+    def _counted(self, circuits: Mapping[str, Record], windows: Mapping[str, Window], now: int) -> dict[str, Record]:
+        asked = [
+            (name, self._key(kind, name, window.width_ms, number))
+            for name, record in circuits.items()
+            if (window := windows.get(name) or (record.registration and Window.of(record.registration.policy)))
+            for number in window.numbers(now)
+            for kind in ("counts", "slots")
+        ]
+        tallies: dict[str, list[Tally]] = {name: [] for name in circuits}
+        _, _, _, hashes = self._gather([key for _, key in asked])
+        for (name, _), fields in zip(asked, hashes, strict=True):
+            if fields:
+                tallies[name].append({key: int(count) for key, count in fields.items()})
+        return {
+            name: Record(name=name, snapshot=one.snapshot, registration=one.registration, tallies=tallies[name])
+            for name, one in circuits.items()
+        }
+
+    @_guarded
+    def register(self, registrations: Sequence[Registration]) -> None:
+        for some in _portions(registrations, AT_ONCE):
+            pipe = self._redis.pipeline(transaction=False)
+            seconds, microseconds = self._redis.time()
+            now = seconds * 1000 + microseconds // 1000
+            pipe.zremrangebyscore(self._key("names"), "-inf", now - UNSEEN_MS)
+            for one in some:
+                circuit = self._key("circuit", one.name)
+                pipe.zadd(self._key("names"), {one.name: now})
+                pipe.hset(circuit, "registration", encode_registration(one))
+                pipe.pexpire(circuit, KEPT_UNSEEN_MS)
+            pipe.execute()
+
+    # -- leases ----------------------------------------------------------------------------------------------------
+
+    @_guarded
+    def lease(self, request: LeaseRequest) -> Leased:
+        keys = [self._key("circuit", request.name), self._key("leases", request.name)]
+        args = [request.generation, request.token, request.slots, LEASE_MS, request.longest_ms, request.deadline]
+        granted, now = self._run("lease", keys, args)
+        return Leased(granted=bool(granted), now=int(now))
+
+    @_guarded
+    def release(self, name: str, token: str) -> None:
+        self._redis.hdel(self._key("leases", name), token)
+
+    # -- news ------------------------------------------------------------------------------------------------------
+
+    @_guarded
+    def cursor(self) -> str:
+        return " ".join(self._last(self._key(stream)) for stream in ("events", "calls"))
+
+    def _last(self, stream: str) -> str:
+        newest = self._redis.xrevrange(stream, count=1)
+        return _text(newest[0][0]) if newest else "0-0"
+
+    @_guarded
+    def listen(self, cursor: str, *, seconds: float) -> Heard:
+        events, calls = self._key("events"), self._key("calls")
+        after = dict(zip((events, calls), cursor.split(" "), strict=True))
+        changed: list[tuple[str, Snapshot]] = []
+        called: list[str] = []
+        for stream, entries in self._await([*after], [*after.values()], seconds):
+            for entry, fields in entries:
+                after[stream] = entry
+                if stream == calls:
+                    called.append(fields["call"])
+                else:
+                    snapshot = decode(fields["data"], rev=fields["rev"], seq=int(fields["seq"]))
+                    changed.append((fields["name"], snapshot))
+        return Heard(cursor=" ".join(after.values()), changed=changed, calls=called)
+
+    def _await(
+        self, streams: list[str], ids: list[str], seconds: float
+    ) -> Iterable[tuple[str, list[tuple[str, dict[str, str]]]]]:
+        """XREAD BLOCK on a connection kept for it: the client's short timeout is not meant for a wait."""
+        client = self._redis
+        node = client.get_redis_connection(client.get_node_from_key(streams[0])) if _is_cluster(client) else client
+        pool = node.connection_pool
+        ear, self._ear = self._ear or pool.get_connection(), None
+        try:
+            block = ["BLOCK", max(1, int(seconds * 1000))] if seconds > 0 else []
+            ear.send_command("XREAD", *block, "STREAMS", *streams, *ids)
+            if not ear.can_read(timeout=seconds + 0.1):
+                raise TimeoutError("no answer to XREAD")
+            found = node.parse_response(ear, "XREAD") or []
+        except BaseException:
+            ear.disconnect()
+            pool.release(ear)
+            raise
+        self._ear = ear
+        for stream, entries in found.items() if isinstance(found, dict) else found:
+            # RESP3 nests the entries of a stream once more.
+            listed = entries[0] if entries and isinstance(entries[0], list) else entries
+            yield _text(stream), [(_text(entry), dict(_pairs(fields))) for entry, fields in listed]
+
+    @_guarded
+    def call_for_counts(self, call: str) -> None:
+        self._redis.xadd(self._key("calls"), {"call": call}, maxlen=100, approximate=True)
+
+    @_guarded
+    def answers(self, call: str, *, expected: frozenset[str], seconds: float) -> frozenset[str]:
+        ends, heard = time.monotonic() + seconds, set[str]()
+        while not heard >= expected and (left := ends - time.monotonic()) > 0:
+            answer = self._redis.blpop([self._key("answers", call)], timeout=max(left, 0.001))
+            if answer is None:
+                break
+            heard.add(_text(answer[1]))
+        return frozenset(heard)
+
+    @_guarded
+    def claim(self, key: str, *, milliseconds: int) -> bool:
+        return bool(self._redis.set(self._key("claim", key), "1", nx=True, px=milliseconds))
+
+
+_SCRIPTS = ("push", "write", "lease", "gather")
+
+
+@functools.cache
+def _script(name: str) -> str:
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+def _is_cluster(client: Any) -> bool:
+    return hasattr(client, "get_node_from_key")
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _pairs(flat: Any) -> Iterator[tuple[str, str]]:
+    """Field and value, from the flat list of RESP2 or the mapping of RESP3."""
+    if isinstance(flat, Mapping):
+        return ((_text(key), _text(value)) for key, value in flat.items())
+    return ((_text(key), _text(value)) for key, value in zip(flat[::2], flat[1::2], strict=True))
+
+
+def _tally(flat: Any) -> Tally:
+    return {key: int(count) for key, count in _pairs(flat)}
+
+
+def _record(name: str, fields: Mapping[str, str]) -> Record:
+    data, registered = fields.get("data"), fields.get("registration")
+    return Record(
+        name=name,
+        snapshot=decode(data, rev=fields["rev"], seq=int(fields["seq"])) if data else None,
+        registration=decode_registration(name, registered) if registered else None,
+    )
+
+
+def _portions(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

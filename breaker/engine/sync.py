@@ -1,0 +1,853 @@
+"""The background beat: push counts, follow transitions, and bring what a call cannot wait for to the store.
+
+A call on a closed circuit touches nothing here but a deque of its own circuit. Two daemon threads serve a process:
+
+* the *beat* drains those deques, sends all breakers' counts in one round trip, follows the stream of transitions,
+  opens the half-open door when its time has come, and finds a lost store back;
+* the *courier* carries what a call has to tell at once (a failure, a trial's lease and outcome), so that the call waits
+  at most PATIENCE, whatever look-up, connection or store hangs, and an event loop never waits at all.
+
+While the shared store is away each process goes on alone over its memory store, with the same machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import queue
+import secrets
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from breaker.engine import events, machine
+from breaker.engine.events import Labels
+from breaker.engine.machine import Snapshot, State
+from breaker.engine.policy import Policy
+from breaker.engine.stores.base import (
+    Bucket,
+    LeaseRequest,
+    Push,
+    Pushed,
+    Records,
+    Registration,
+    Store,
+    StoreError,
+    Window,
+    Write,
+)
+from breaker.engine.stores.memory import MemoryStore, shifted
+from breaker.engine.window import Outcome, Settled, Tally, Totals, merge, tally, total
+
+PATIENCE = 0.1
+"""Seconds that a call waits for the shared store, at most."""
+BEAT = 0.1
+"""Seconds between pushes while there is something to push."""
+IDLE_BEAT = 0.25
+"""Seconds between looks at the deques when nothing was there: what an unsent count waits at most."""
+HEARTBEAT = 1.0
+"""Seconds between pushes that only say that this process lives."""
+STALE = 1.0
+"""Seconds without a beat after which a call starts the threads anew."""
+LOOK = 0.02
+"""Seconds that a process about to open waits for the counts of the others."""
+GOOD_BEATS = 3
+"""Beats that a store which was lost must answer before it is followed again."""
+REGISTER = 60.0
+"""Seconds between registrations of this process's breakers."""
+TICK_MS = 5_000
+CLOCK_STEP_MS = 500
+"""A difference to the store's clock above this is a step, not jitter."""
+COARSE_MS = 250
+"""Counts that wait for a lost store are kept in steps of this."""
+
+log = logging.getLogger("breaker.engine")
+T = TypeVar("T")
+
+
+class Circuit(Protocol):
+    """What the beat needs of a circuit."""
+
+    labels: Labels
+    policy: Policy
+    outcomes: deque[Settled]
+    snapshot: Snapshot
+    seen_open_at: float
+
+    @property
+    def name(self) -> str: ...
+
+    def follow(self, snapshot: Snapshot) -> None: ...
+
+    def after_fork(self) -> None: ...
+
+
+class Sync:
+    """One process's connection to what all share. `shared` None: this process is alone by choice."""
+
+    def __init__(
+        self,
+        shared: Store | None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        threads: bool = True,
+        tell: Callable[[Any], None] = lambda event: None,
+        wants_success: Callable[[], bool] = lambda: False,
+        on_lost_data: Callable[[Sequence[str]], None] = lambda names: None,
+    ) -> None:
+        self.shared = shared
+        self.tell = tell
+        self.verbose = False
+        """Whether somebody wants to hear of each success; asked at each beat, because it costs a call some time."""
+        self._wants_success = wants_success
+        self.on_lost_data = on_lost_data
+        self.monotonic = monotonic
+        self._threads = threads
+        self.circuits: dict[str, Circuit] = {}
+        self._offset = int(wall() * 1000) - int(monotonic() * 1000)
+        self._host = socket.gethostname()
+        self._start_afresh()
+        _ALL.add(self)
+
+    def _start_afresh(self) -> None:
+        """The state of a process that has just begun: at the start, and in a forked child."""
+        self.process = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.local = MemoryStore(self.now)
+        self.local.adopt({name: circuit.snapshot for name, circuit in self.circuits.items()}, [])
+        self.sharing = False
+        self.beat_at = float("-inf")
+        self._joined_before = False
+        self._good_beats = 0
+        self._lost_at: float | None = None
+        self._sequence = self._local_sequence = 0
+        self._inflight: tuple[int, dict[Bucket, Tally]] | None = None
+        self._unsent: dict[tuple[str, int, int], Tally] = {}
+        self._unkept: dict[tuple[str, int, int], Tally] = {}
+        self._last_shared: dict[str, Snapshot] = {}
+        self._leases: dict[str, tuple[str, str, float]] = {}
+        self._untold: dict[str, tuple[Circuit, State, State]] = {}
+        self._restless = {name for name, circuit in self.circuits.items() if circuit.snapshot.ends()}
+        self._epoch = ""
+        self._seq = 0
+        self._cursor = ""
+        self._pushed_at = self._registered_at = self._ticked_at = float("-inf")
+        self._draining = threading.Lock()
+        self._pushing = threading.RLock()
+        self._mode = threading.RLock()
+        self._reporting = threading.Lock()
+        self._starting = threading.Lock()
+        self._reported: set[str] = set()
+        self._report: Future[None] | None = None
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._beating: threading.Thread | None = None
+        self._carrying: threading.Thread | None = None
+        self._first_contact = threading.Event()
+        self._wake = threading.Event()
+        self._closed = False
+
+    # -- threads, forks, clock -------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Milliseconds on the shared store's clock, as learnt at the last beat; on the wall's before the first."""
+        return int(self.monotonic() * 1000) + self._offset
+
+    def revive(self) -> None:
+        """Start the threads, or start them anew; the first time, wait a moment for the shared state."""
+        if not self._threads:
+            self.beat_at = self.monotonic()
+            return
+        with self._starting:
+            if self.monotonic() - self.beat_at <= STALE or self._closed:
+                return
+            alive = self._beating is not None and self._beating.is_alive()
+            if not alive:
+                self._beating = self._thread("beat", self._beat_for_ever)
+            if self._carrying is None or not self._carrying.is_alive():
+                self._carrying = self._thread("courier", self._carry_for_ever)
+            # A beat that lives but is late (a starved machine) must not make every call look again.
+            self.beat_at = self.monotonic()
+        if self.shared is not None and not alive:
+            self._first_contact.wait(PATIENCE)
+
+    def _thread(self, role: str, run: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=run, name=f"breaker-{role}", daemon=True)
+        thread.start()
+        return thread
+
+    def after_fork(self) -> None:
+        """In the child: the parent keeps its threads, its counts, its trials and its sockets."""
+        self._start_afresh()
+        if self.shared is not None:
+            self.shared.renew_after_fork()
+        for circuit in self.circuits.values():
+            circuit.after_fork()
+
+    def close(self) -> None:
+        """Flush, best effort, at most PATIENCE; the threads end."""
+        if self._closed:
+            return
+        if self.sharing and self._threads and self._carrying is not None:
+            self.wait(self._submit(self._flush))
+        self._closed = True
+        self._wake.set()
+        self._jobs.put(None)
+
+    def _beat_for_ever(self) -> None:
+        while not self._closed:
+            try:
+                self.beat()
+                self.listen(self._pause())
+            except Exception:  # the thread must live: a call would start it anew each second otherwise
+                log.exception("breaker beat failed")
+                self._wake.wait(IDLE_BEAT)
+
+    def _pause(self) -> float:
+        """Seconds until the next beat: sooner when a circuit changes by itself before."""
+        idle = not self._unsent and self._inflight is None and self.sharing
+        pause = IDLE_BEAT if idle else BEAT
+        now = self.now()
+        ends = [end - now for name in list(self._restless) for end in self.circuits[name].snapshot.ends()]
+        return min(pause, min((end for end in ends if end > 0), default=1_000_000) / 1000 + 0.002)
+
+    def _carry_for_ever(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, work = job
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+    def _submit(self, work: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
+        future = future or Future()
+        if self._threads:
+            self._jobs.put((future, work))
+        else:
+            try:
+                future.set_result(work())
+            except Exception as error:
+                future.set_exception(error)
+        return future
+
+    def wait(self, future: Future[T]) -> T | None:
+        """What the courier brings; None when the shared store did not answer in time, which then counts as lost."""
+        return self._brought(lambda: future.result(PATIENCE))
+
+    async def wait_async(self, future: Future[T]) -> T | None:
+        """The same, while the event loop goes on."""
+        if not future.done():
+            arrived = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            future.add_done_callback(lambda _: loop.call_soon_threadsafe(arrived.set))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(arrived.wait(), PATIENCE)
+        return self._brought(lambda: future.result(0))
+
+    def _brought(self, bring: Callable[[], T]) -> T | None:
+        try:
+            return bring()
+        except StoreError as error:
+            self.lose(str(error))
+        except TimeoutError:
+            self.lose(f"no answer within {PATIENCE * 1000:.0f} ms")
+        except Exception:  # a fault of ours must not fail the call
+            log.exception("breaker courier failed")
+        return None
+
+    # -- membership ------------------------------------------------------------------------------------------------
+
+    def add(self, circuit: Circuit) -> None:
+        """Take a circuit in; while the shared state is followed, wait a moment for what it says of this one."""
+        self.circuits[circuit.name] = circuit
+        self.local.adopt({circuit.name: circuit.snapshot}, [])
+        if self.sharing:
+            self.wait(self._submit(lambda: self._enter([circuit])))
+
+    def _enter(self, circuits: Iterable[Circuit]) -> None:
+        """Register circuits, seed those that the store has not, and follow what it holds of them."""
+        assert self.shared is not None
+        entering = {circuit.name: circuit for circuit in circuits}
+        if not entering:
+            return
+        self.shared.register([_registration(circuit) for circuit in entering.values()])
+        records = self.shared.load(list(entering)).records
+        missing = [name for name, record in records.items() if record.snapshot is None]
+        if missing:
+            for name in missing:
+                self._seed(entering[name])
+            self.on_lost_data(missing)
+            records = self.shared.load(list(entering)).records
+        for name, record in records.items():
+            if record.snapshot is not None:
+                self._last_shared[name] = record.snapshot
+                self._follow(name, record.snapshot, whatever=True)
+
+    def _seed(self, circuit: Circuit) -> None:
+        assert self.shared is not None
+        seed = self._last_shared.get(circuit.name) or circuit.snapshot
+        now = self.now()
+        if seed.state is State.OPEN:  # another server's clock: what is left of the wait, never more than a whole one
+            left = min(seed.until - now, _reset_ms(circuit.policy))
+            seed = shifted(seed, max(left, 0) + now - seed.until)
+        self.shared.write(Write(name=circuit.name, expected=None, after=seed, deadline=now + 1000))
+
+    # -- the beat --------------------------------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """Push what was counted, and make the transitions that time alone brings."""
+        self.beat_at = self.monotonic()
+        self.verbose = self._wants_success()
+        self._drain()
+        if self.shared is not None:
+            try:
+                if self.sharing:
+                    self._beat_shared()
+                else:
+                    self._try_to_join()
+            except StoreError as error:
+                self._good_beats = 0
+                self.lose(str(error))
+        self._first_contact.set()
+        self._push_local()
+        self._turn_by_time()
+
+    def _beat_shared(self) -> None:
+        assert self.shared is not None
+        now = self.monotonic()
+        if now - self._registered_at >= REGISTER:
+            self.shared.register([_registration(circuit) for circuit in list(self.circuits.values())])
+            self._registered_at = now
+        if strangers := self.circuits.keys() - self._last_shared.keys():
+            self._enter([self.circuits[name] for name in strangers])
+        for token in [token for token, (_, _, longest) in list(self._leases.items()) if longest < now]:
+            self._leases.pop(token, None)
+        if self._unsent or self._inflight or self._leases or now - self._pushed_at >= HEARTBEAT:
+            self._catch_up(self._flush())
+        if self.verbose and now - self._ticked_at >= TICK_MS / 1000:
+            self._ticked_at = now
+            if self.shared.claim("tick", milliseconds=TICK_MS - 100):
+                self.tell(events.Tick())
+
+    def _catch_up(self, pushed: Pushed) -> None:
+        """Compare what the store says it has with what was heard."""
+        if pushed.epoch != self._epoch or pushed.seq < self._seq:
+            self._recover(pushed.epoch)
+        elif pushed.seq > self._seq:
+            self._hear(0)
+            if pushed.seq > self._seq:
+                self._pull()
+
+    def _recover(self, epoch: str) -> None:
+        """The store was emptied or has gone back in time: give it what it lost, take what it has."""
+        assert self.shared is not None
+        self._cursor = self.shared.cursor()
+        self._enter(list(self.circuits.values()))
+        self._epoch = epoch
+        self._pull()
+
+    def _pull(self) -> None:
+        """Take every circuit as the store has it."""
+        assert self.shared is not None
+        loaded = self.shared.load(list(self.circuits))
+        for name, record in loaded.records.items():
+            if record.snapshot is not None:
+                self._follow(name, record.snapshot)
+        self._seq = loaded.seq
+
+    def listen(self, seconds: float) -> None:
+        """Wait for news at most so long; without a shared store just wait."""
+        if not self.sharing:
+            if self._threads:
+                self._wake.wait(seconds)
+            return
+        try:
+            self._hear(seconds)
+        except StoreError as error:
+            self.lose(str(error))
+
+    def _hear(self, seconds: float) -> None:
+        assert self.shared is not None
+        heard = self.shared.listen(self._cursor, seconds=seconds)
+        self._cursor = heard.cursor
+        gap = False
+        for name, snapshot in heard.changed:
+            gap = gap or snapshot.seq > self._seq + 1
+            self._seq = max(self._seq, snapshot.seq)
+            self._follow(name, snapshot)
+        for call in heard.calls:
+            self._flush(answer=call)
+        if gap:
+            self._pull()
+
+    def _follow(self, name: str, snapshot: Snapshot, *, whatever: bool = False) -> None:
+        """Take what the shared store says of a circuit, unless it is older news (`whatever`: even then)."""
+        with self._mode:
+            circuit = self.circuits.get(name)
+            if circuit is None or not self.sharing:
+                return
+            if whatever or snapshot.seq > circuit.snapshot.seq:
+                self._last_shared[name] = snapshot
+                self._set(circuit, snapshot)
+        self._tell_if_ours(snapshot)
+
+    def _set(self, circuit: Circuit, snapshot: Snapshot) -> None:
+        circuit.follow(snapshot)
+        (self._restless.add if snapshot.ends() else self._restless.discard)(circuit.name)
+
+    def _tell_if_ours(self, snapshot: Snapshot) -> None:
+        """A transition of this process is told once: when its write is answered, or, answer lost, when it is seen."""
+        if ours := self._untold.pop(snapshot.rev, None):
+            circuit, before, after = ours
+            self.tell(
+                events.Transitioned(
+                    breaker=circuit.name,
+                    labels=circuit.labels,
+                    before=before,
+                    after=after,
+                    snapshot=snapshot,
+                    why=snapshot.why,
+                )
+            )
+
+    def _turn_by_time(self) -> None:
+        for circuit in [self.circuits[name] for name in list(self._restless)]:
+            snapshot, now = circuit.snapshot, self.now()
+            if snapshot.expired(now):
+                self._write(circuit, snapshot, machine.lift_expired(snapshot, now), {"kind": "expired"})
+            elif snapshot.state is State.OPEN:
+                waited = int((self.monotonic() - circuit.seen_open_at) * 1000)
+                due = machine.decide(circuit.policy, snapshot, None, now, waited_ms=waited)
+                if due is not None:
+                    self._make(circuit, due, not_before=0 if now < snapshot.until else snapshot.until)
+
+    # -- counts ----------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Take what the calls left in the deques. Holds a lock, but never over a round trip."""
+        with self._draining:
+            moment = int(self.monotonic() * 1000) // COARSE_MS * COARSE_MS
+            for circuit in list(self.circuits.values()):
+                waiting = len(circuit.outcomes)
+                if not waiting:
+                    continue
+                take = circuit.outcomes.popleft
+                policy = circuit.policy
+                counted = tally(
+                    (take() for _ in range(waiting)),
+                    host=self._host,
+                    process=self.process,
+                    histogram=policy.rolling_percentiles_enabled,
+                )
+                if self.shared is not None:
+                    merge(self._unsent.setdefault((circuit.name, policy.bucket_width_ms, moment), {}), counted)
+                merge(self._unkept.setdefault((circuit.name, policy.bucket_width_ms, moment), {}), counted)
+
+    def _push_local(self, wants: Mapping[str, Window] | None = None) -> Pushed:
+        with self._draining:
+            counts = self._bucketed(self._unkept)
+            self._unkept = {}
+            self._local_sequence += 1
+            sequence = self._local_sequence
+        return self.local.push(
+            Push(
+                process=self.process,
+                sequence=sequence,
+                counts=counts,
+                keep_ms=self._keep_ms(),
+                now=self.now(),
+                wants=wants or {},
+                renewals=[(name, token) for token, (name, _, _) in list(self._leases.items())],
+            )
+        )
+
+    def _bucketed(self, counts: Mapping[tuple[str, int, int], Tally]) -> dict[Bucket, Tally]:
+        buckets: dict[Bucket, Tally] = {}
+        for (name, width, moment), counted in counts.items():
+            merge(buckets.setdefault(Bucket(name, width, (moment + self._offset) // width), {}), counted)
+        return buckets
+
+    def _keep_ms(self) -> int:
+        longest = max((Window.of(circuit.policy).length_ms for circuit in list(self.circuits.values())), default=60_000)
+        return longest * 5 // 4 + 1_000
+
+    def _flush(self, *, answer: str = "", wants: Mapping[str, Window] | None = None) -> Pushed:
+        """Push all that this process has counted; what a lost answer left in doubt goes first, under its own number."""
+        assert self.shared is not None
+        with self._pushing:
+            if self._inflight is not None:
+                self._push(*self._inflight)
+            self._drain()
+            with self._draining:
+                self._sequence += 1
+                self._inflight = (self._sequence, self._bucketed(self._unsent))
+                self._unsent = {}
+            return self._push(*self._inflight, answer=answer, wants=wants)
+
+    def _push(
+        self, sequence: int, counts: dict[Bucket, Tally], *, answer: str = "", wants: Mapping[str, Window] | None = None
+    ) -> Pushed:
+        assert self.shared is not None
+        before = self.monotonic()
+        pushed = self.shared.push(
+            Push(
+                process=self.process,
+                sequence=sequence,
+                counts=counts,
+                keep_ms=self._keep_ms(),
+                now=self.now(),
+                wants=wants or {},
+                renewals=[(name, token) for token, (name, _, _) in list(self._leases.items())],
+                answer=answer,
+            )
+        )
+        self._inflight = None
+        self._pushed_at = self.monotonic()
+        self._learn(pushed.now, before)
+        return pushed
+
+    def _learn(self, store_now: int, before: float) -> None:
+        """The store's clock, read in the middle of the round trip."""
+        middle = (before + self.monotonic()) / 2
+        offset = store_now - int(middle * 1000)
+        step = offset - self._offset
+        self._offset = offset
+        if abs(step) > CLOCK_STEP_MS:
+            self.local.shift(step)
+
+    # -- failures --------------------------------------------------------------------------------------------------
+
+    def report(self, circuit: Circuit) -> Future[None] | None:
+        """A call failed: have the cluster hear of it, and open the circuit if that was one too many.
+
+        Failures that come while the courier is away travel together. None: this process is alone and has judged.
+        """
+        if not self.sharing:
+            self.judge_alone(circuit)
+            return None
+        with self._reporting:
+            self._reported.add(circuit.name)
+            underway = self._report
+            if underway is not None:
+                return underway
+            future = self._report = Future()
+        return self._submit(self._judge, future)
+
+    def _judge(self) -> None:
+        with self._reporting:
+            names, self._reported, self._report = self._reported, set(), None
+        circuits = [self.circuits[name] for name in names]
+        wants = {circuit.name: Window.of(circuit.policy) for circuit in circuits}
+        pushed = self._flush(wants=wants)
+        suspects = [circuit for circuit in circuits if self._verdict(circuit, pushed)]
+        if not suspects:
+            return
+        others = pushed.live - {self.process}
+        if others:
+            self._look(others)
+            pushed = self._flush(wants={circuit.name: wants[circuit.name] for circuit in suspects})
+        for circuit in suspects:
+            if due := self._verdict(circuit, pushed):
+                self._make(circuit, due)
+
+    def _look(self, others: frozenset[str]) -> None:
+        """Have the others send what they have: unsent successes of theirs must not be missed when one host fails."""
+        assert self.shared is not None
+        call = secrets.token_hex(8)
+        self.shared.call_for_counts(call)
+        self.shared.answers(call, expected=others, seconds=LOOK)
+
+    def _verdict(self, circuit: Circuit, pushed: Pushed) -> machine.Transition | None:
+        snapshot = circuit.snapshot
+        if snapshot.state is not State.CLOSED:
+            return None
+        totals = total(pushed.windows[circuit.name], generation=snapshot.id)
+        return machine.decide(circuit.policy, snapshot, totals, self.now())
+
+    def judge_alone(self, circuit: Circuit) -> None:
+        """Without the shared store, this process's own window decides."""
+        if self.sharing:
+            return
+        self._drain()
+        pushed = self._push_local({circuit.name: Window.of(circuit.policy)})
+        if due := self._verdict(circuit, pushed):
+            self._make(circuit, due)
+
+    def own_totals(self, circuit: Circuit) -> Totals:
+        """What this process counted of a circuit in its window."""
+        self._drain()
+        pushed = self._push_local({circuit.name: Window.of(circuit.policy)})
+        return total(pushed.windows[circuit.name])
+
+    # -- writes ----------------------------------------------------------------------------------------------------
+
+    def _make(self, circuit: Circuit, due: machine.Transition, *, not_before: int = 0) -> bool:
+        """Make a transition in the store that holds now, and tell it when it was ours."""
+        snapshot = circuit.snapshot
+        after = machine.apply(snapshot, due, self.now())
+        event = {"kind": "transition", "from": due.before.value, "to": due.after.value, "why": due.why}
+        while len(self._untold) >= 100:
+            self._untold.pop(next(iter(self._untold)), None)
+        self._untold[due.id] = (circuit, due.before, due.after)
+        won = self._write(circuit, snapshot, after, event, not_before=not_before, token=due.token)
+        if won:
+            self._tell_if_ours(after)
+        elif won is False:
+            self._untold.pop(due.id, None)
+        return bool(won)
+
+    def _write(
+        self,
+        circuit: Circuit,
+        before: Snapshot,
+        after: Snapshot,
+        event: Mapping[str, Any],
+        *,
+        not_before: int = 0,
+        token: str | None = None,
+    ) -> bool | None:
+        """True: won. False: refused, and the circuit follows what stands. None: the shared store did not answer."""
+        with self._mode:
+            store = self.shared if self.sharing and self.shared is not None else self.local
+        write = Write(
+            name=circuit.name,
+            expected=before.rev,
+            after=after,
+            event=event,
+            deadline=self.now() + int(PATIENCE * 1000),
+            not_before=not_before,
+            token=token,
+            drop_leases=after.id != before.id,
+        )
+        try:
+            written = store.write(write)
+        except StoreError as error:
+            self.lose(str(error))
+            return None
+        if written.current is not None:
+            self._take(circuit, written.current, store)
+        return written.won
+
+    def _take(self, circuit: Circuit, snapshot: Snapshot, store: Store) -> None:
+        """Follow what a store answered, if that store still holds."""
+        if store is not self.local:
+            self._follow(circuit.name, snapshot)
+            return
+        with self._mode:
+            if not self.sharing and circuit.snapshot.rev != snapshot.rev:
+                self._set(circuit, snapshot)
+
+    def turn(self, circuit: Circuit, after: State) -> bool:
+        """Bring a circuit to a state by hand (pybreaker's open, close and half_open); True when it is done."""
+
+        def work() -> bool:
+            snapshot = circuit.snapshot
+            due = machine.Transition(
+                id=machine.new_generation(),
+                before=snapshot.state,
+                after=after,
+                reset_ms=_reset_ms(circuit.policy),
+                why={"byHand": True},
+            )
+            return snapshot.state is after or self._make(circuit, due)
+
+        return bool(self.wait(self._submit(work)) if self.sharing else work())
+
+    # -- operators and readers: they may wait, and are told when the store is away ----------------------------------
+
+    def act(self, name: str, act: machine.Act, event: Mapping[str, Any]) -> tuple[Snapshot, Snapshot]:
+        """Apply an operator's act to one circuit of the cluster; the snapshots before and after.
+
+        An act that is applied again (`act_at`) yields to a newer one. Raises StoreError when the shared store is away.
+        """
+        store = self.shared or self.local
+        deadline = self.monotonic() + 1.0
+        while self.monotonic() < deadline:
+            loaded = store.load([name])
+            found = loaded.records[name].snapshot
+            before = found or machine.newborn(loaded.now)
+            if act.act_at is not None and before.act_at >= act.act_at:
+                return before, before
+            write = Write(
+                name=name,
+                expected=found.rev if found else None,
+                after=machine.act_on(before, act, loaded.now),
+                event=event,
+                deadline=loaded.now + int(PATIENCE * 1000),
+            )
+            written = store.write(write)
+            if written.won and written.current is not None:
+                if name in self.circuits:
+                    self._take(self.circuits[name], written.current, store)
+                return before, written.current
+        raise StoreError("others changed the circuit again and again; try once more")
+
+    def read(self, names: Sequence[str] | None = None) -> Records:
+        """Circuits with their windows: the cluster's, after sending what was counted here, or this process's alone."""
+        windows = {name: Window.of(circuit.policy) for name, circuit in list(self.circuits.items())}
+        if self.shared is not None and (self.sharing or not self._threads_run):
+            try:
+                if self.sharing:
+                    self._flush()
+                return self.shared.load(names, windows=windows)
+            except StoreError as error:
+                self.lose(str(error))
+        self._drain()
+        self._push_local()
+        return self.local.load(list(windows) if names is None else names, windows=windows)
+
+    @property
+    def _threads_run(self) -> bool:
+        return self._beating is not None
+
+    # -- trials ----------------------------------------------------------------------------------------------------
+
+    def lease(self, circuit: Circuit, generation: str) -> Future[str | None]:
+        """The token of a trial's lease, or None when others hold it."""
+        if self.sharing and self.shared is not None:
+            shared = self.shared
+            return self._submit(lambda: self._lease(shared, circuit, generation))
+        return _done(self._lease(self.local, circuit, generation))
+
+    def _lease(self, store: Store, circuit: Circuit, generation: str) -> str | None:
+        token = f"{self.process}:{secrets.token_hex(6)}"
+        longest = int((circuit.policy.timeout + 1) * 1000)
+        asked = LeaseRequest(
+            name=circuit.name,
+            generation=generation,
+            token=token,
+            slots=circuit.policy.half_open_max_calls,
+            longest_ms=longest,
+            deadline=self.now() + int(PATIENCE * 1000),
+        )
+        if not store.lease(asked).granted:
+            return None
+        self._leases[token] = (circuit.name, generation, self.monotonic() + longest / 1000)
+        return token
+
+    def settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> Future[None] | None:
+        """A trial has ended: its outcome decides, if its lease still holds. None: decided alone."""
+        if self.sharing:
+            return self._submit(lambda: self._settle(circuit, generation, token, outcome))
+        self._settle(circuit, generation, token, outcome)
+        return None
+
+    def _settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> None:
+        try:
+            for _ in range(2):  # again where the shared store went away over it: the lease went along
+                snapshot, shared = circuit.snapshot, self.sharing
+                if snapshot.id != generation:
+                    return
+                due = machine.decide(circuit.policy, snapshot, None, self.now(), trial=(token, outcome))
+                if due is None or self._make(circuit, due) or shared == self.sharing:
+                    return
+        finally:
+            self._leases.pop(token, None)
+
+    def give_back(self, circuit: Circuit, token: str) -> None:
+        """A trial was given up without an outcome. Nobody waits for it: the lease ends by itself otherwise."""
+        self._leases.pop(token, None)
+        self.local.release(circuit.name, token)
+        if self.sharing and self.shared is not None:
+            shared = self.shared
+            self._submit(lambda: shared.release(circuit.name, token))
+
+    # -- losing and finding the shared store -----------------------------------------------------------------------
+
+    def lose(self, reason: str) -> None:
+        """Go on alone, from what was last known."""
+        with self._mode:
+            if self._lost_at is not None or self.shared is None:
+                return
+            self._lost_at = now = self.monotonic()
+            self._good_beats = 0
+            if self.sharing:
+                self.sharing = False
+                leases = [
+                    (name, generation, token, self.now() + int((longest - now) * 1000))
+                    for token, (name, generation, longest) in list(self._leases.items())
+                ]
+                self.local.adopt({name: circuit.snapshot for name, circuit in self.circuits.items()}, leases)
+        self.tell(events.StoreLost(reason))
+
+    def _try_to_join(self) -> None:
+        """One beat of a store that is not followed: after enough good ones it is followed again."""
+        assert self.shared is not None
+        with self._pushing:
+            pushed = self._push(self._sequence, {}) if self._inflight is None else self._push(*self._inflight)
+        self._good_beats += 1
+        if self._good_beats >= GOOD_BEATS or (not self._joined_before and self._lost_at is None):
+            self._join(pushed.epoch)
+        self._forget_old_counts()
+
+    def _join(self, epoch: str) -> None:
+        """The shared store wins: what was decided alone is dropped, what was counted alone is sent."""
+        assert self.shared is not None
+        self._cursor = self.shared.cursor()
+        alone = {name: (circuit.snapshot, self._last_shared.get(name)) for name, circuit in self.circuits.items()}
+        windows = {name: Window.of(self.circuits[name].policy) for name in alone}
+        counted = self.shared.load(list(alone), windows=windows)
+        with self._mode:
+            away = self.monotonic() - self._lost_at if self._lost_at is not None else None
+            self.sharing, self._joined_before, self._lost_at = True, True, None
+            self._epoch, self._seq = epoch, counted.seq
+        self._enter([self.circuits[name] for name in alone])
+        for name, (snapshot, last_seen) in alone.items():
+            self._offer(self.circuits[name], snapshot, last_seen, counted.records[name].tallies)
+        if away is not None:
+            self.tell(events.StoreBack(away))
+
+    def _offer(self, circuit: Circuit, alone: Snapshot, last_seen: Snapshot | None, window: Sequence[Tally]) -> None:
+        """An OPEN found alone is taken only if nobody has moved meanwhile and the others cannot judge."""
+        found = circuit.snapshot
+        unmoved = last_seen is not None and found.id == last_seen.id
+        mine = alone.state is State.OPEN and alone.id != found.id and alone.until > self.now()
+        if not (mine and unmoved and found.state is State.CLOSED):
+            return
+        if total(window, generation=found.id).completed < circuit.policy.volume_threshold:
+            due = machine.Transition(
+                id=machine.new_generation(),
+                before=State.CLOSED,
+                after=State.OPEN,
+                reset_ms=alone.until - self.now(),
+                why={**alone.why, "alone": True},
+            )
+            self._make(circuit, due)
+
+    def _forget_old_counts(self) -> None:
+        """Counts that no window reaches any more need not wait for the store."""
+        oldest = int(self.monotonic() * 1000) - self._keep_ms()
+        with self._draining:
+            for key in [key for key in self._unsent if key[2] < oldest]:
+                del self._unsent[key]
+
+
+def _registration(circuit: Circuit) -> Registration:
+    return Registration(name=circuit.name, labels=circuit.labels.as_dict(), policy=circuit.policy)
+
+
+def _done(value: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future
+
+
+def _reset_ms(policy: Policy) -> int:
+    return int(policy.reset_timeout * 1000)
+
+
+_ALL: weakref.WeakSet[Sync] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for sync in list(_ALL):
+        sync.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

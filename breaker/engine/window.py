@@ -1,0 +1,176 @@
+"""Outcomes, rolling totals, the latency histogram and its percentiles; pure.
+
+What the stores keep is a flat tally of integers per breaker and bucket, so that a store needs only to add:
+
+    <generation>|s  successes      <generation>|r  rejects        <generation>|w|<host>|<process>  its failures
+    <generation>|f  failures       <generation>|b  fallbacks that answered for a call that failed
+    <generation>|t  timeouts       <generation>|u  latency, microseconds
+    h|<index>       calls whose latency falls into that slot of the histogram
+
+The decision sums one generation, the report sums them all.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+Tally = dict[str, int]
+"""Field name to integer, as above."""
+
+
+class Outcome(enum.Enum):
+    """How a call ended; exclusive. `fires` is the sum of the four."""
+
+    SUCCESS = "s"
+    FAILURE = "f"
+    TIMEOUT = "t"
+    REJECT = "r"
+
+
+FALLBACK = "b"
+LATENCY = "u"
+WITNESS = "w"
+SLOT = "h"
+
+RELATIVE_ERROR = 0.01
+"""A percentile is at most this fraction off the true latency: logarithmic slots, as in DDSketch (Masson, 2019)."""
+
+_GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+_PER_LOG = 1 / math.log(_GAMMA)
+_SHORTEST = 1e-5  # seconds; what is quicker shares one slot
+
+
+def slot(seconds: float) -> int:
+    """The histogram's slot of a latency."""
+    return 0 if seconds <= _SHORTEST else math.ceil(math.log(seconds / _SHORTEST) * _PER_LOG)
+
+
+def slot_seconds(index: int) -> float:
+    """The latency that stands for a slot: within RELATIVE_ERROR of all that fell into it."""
+    return _SHORTEST if index <= 0 else float(2 * _SHORTEST * _GAMMA**index / (_GAMMA + 1))
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over a window."""
+
+    successes: int = 0
+    failures: int = 0
+    timeouts: int = 0
+    rejects: int = 0
+    fallbacks: int = 0
+    """Each rejected call counts as one: its error is the default fallback."""
+    latency_us: int = 0
+    histogram: Counter[int] = field(default_factory=Counter)
+    witnesses: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(host, process) to the failures that it saw."""
+
+    @property
+    def completed(self) -> int:
+        return self.successes + self.failures + self.timeouts
+
+    @property
+    def fires(self) -> int:
+        return self.completed + self.rejects
+
+    @property
+    def error_rate(self) -> float:
+        """Percent of all fires, rejects included: what is reported as errorRate."""
+        return _percent(self.failures + self.timeouts, self.fires)
+
+    @property
+    def deciding_error_rate(self) -> float:
+        """Percent of the completed calls: what opens a circuit."""
+        return _percent(self.failures + self.timeouts, self.completed)
+
+    @property
+    def latency_mean(self) -> float:
+        """Seconds."""
+        return self.latency_us / self.completed / 1e6 if self.completed else 0.0
+
+    @property
+    def processes(self) -> int:
+        return len(self.witnesses)
+
+    @property
+    def hosts(self) -> int:
+        return len({host for host, _ in self.witnesses})
+
+    def percentile(self, fraction: float) -> float:
+        """Seconds that `fraction` of the completed calls did not exceed, within RELATIVE_ERROR; 0 without any."""
+        total = sum(self.histogram.values())
+        rank = math.ceil(fraction * total)
+        reached = 0
+        for index in sorted(self.histogram):
+            reached += self.histogram[index]
+            if reached >= rank:
+                return slot_seconds(index)
+        return 0.0
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100.0 * part / whole if whole else 0.0
+
+
+_SUMS = {
+    Outcome.SUCCESS.value: "successes",
+    Outcome.FAILURE.value: "failures",
+    Outcome.TIMEOUT.value: "timeouts",
+    Outcome.REJECT.value: "rejects",
+    FALLBACK: "fallbacks",
+    LATENCY: "latency_us",
+}
+
+
+def total(tallies: Iterable[Mapping[str, int]], *, generation: str | None = None) -> Totals:
+    """Sum buckets: those of one generation, or, without, of all."""
+    totals = Totals()
+    for tally in tallies:
+        for name, count in tally.items():
+            _count(totals, name, int(count), generation)
+    return totals
+
+
+def _count(totals: Totals, name: str, count: int, generation: str | None) -> None:
+    owner, _, kind = name.partition("|")
+    if owner == SLOT:
+        totals.histogram[int(kind)] += count
+    elif generation is None or owner == generation:
+        if kind.startswith(WITNESS):
+            _, host, process = kind.split("|", 2)
+            totals.witnesses[host, process] += count
+        elif kind in _SUMS:
+            setattr(totals, _SUMS[kind], getattr(totals, _SUMS[kind]) + count)
+        if kind == Outcome.REJECT.value:
+            totals.fallbacks += count
+
+
+Settled = tuple[str, float, str]
+"""Generation of admission, latency in seconds, and an Outcome's value or FALLBACK."""
+
+
+def tally(settled: Iterable[Settled], *, host: str, process: str, histogram: bool) -> Tally:
+    """Fold settled calls into a tally. Rejects and fallbacks have no latency."""
+    fields: Tally = {}
+    for generation, seconds, kind in settled:
+        key = f"{generation}|{kind}"
+        fields[key] = fields.get(key, 0) + 1
+        if kind in "sft":
+            spent = f"{generation}|{LATENCY}"
+            fields[spent] = fields.get(spent, 0) + int(seconds * 1e6)
+            if histogram:
+                where = f"{SLOT}|{slot(seconds)}"
+                fields[where] = fields.get(where, 0) + 1
+        if kind in "ft":
+            witness = f"{generation}|{WITNESS}|{host}|{process}"
+            fields[witness] = fields.get(witness, 0) + 1
+    return fields
+
+
+def merge(into: Tally, more: Mapping[str, int]) -> None:
+    for key, count in more.items():
+        into[key] = into.get(key, 0) + count
