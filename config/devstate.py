@@ -13,6 +13,7 @@ DEFAULT_PORT = "8000"
 # A server takes its settings from its own environment alone: gunicorn.conf.py and wsgi.py set this, so that
 # a production start on a machine where someone once tried `make up` finds nothing of that.
 serving = False
+start_checked = False  # by gunicorn's master, for the workers that it forks
 
 
 def folder(port: str | int | None = None) -> Path:

@@ -18,19 +18,13 @@ from environs import EnvValidationError, FileAwareEnv
 from config import values
 from config.values import boolean, seconds, text, whole
 
-DENIED_ROUTES = (
-    "* authentication*,* users*,* roles*,* permissions*,* hooks*,* batches*,* jobs*,* scheduler*,"
-    "* configurations*,* externalservice*,* self/*,* internal*"
-)
-# Fineract answers these business refusals with 503 (its savings exceptions, spelt as there).
-BUSINESS_503_CODES = "error.msg.saving.account.trasaction.update.notallowed"
-
 
 class BadEnvironment(ImproperlyConfigured):
     """Every wrong variable at once, each with its value (never a secret's) and what is allowed."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], found: dict[str, Any]) -> None:
         self.problems = problems
+        self.found = found  # what could be read
         super().__init__("\n".join(["These settings in the environment can't be used:", *(f"  {p}" for p in problems)]))
 
 
@@ -87,7 +81,7 @@ VARIABLES = (
     Variable("BREAKER_ERROR_THRESHOLD_PERCENTAGE", values.percentage, "50"),
     Variable("BREAKER_RESET_TIMEOUT", seconds, "60"),
     Variable("BREAKER_ROLLING_COUNT_TIMEOUT", seconds, "60"),
-    Variable("BREAKER_ROLLING_COUNT_BUCKETS", whole(1, 100), "10"),
+    Variable("BREAKER_ROLLING_COUNT_BUCKETS", whole(1, 1000), "10"),
     Variable("BREAKER_VOLUME_THRESHOLD", whole(1, 10**6), "5"),
     Variable("BREAKER_ENABLED", boolean, "true"),
     Variable("BREAKER_OPTIONS", values.breaker_options),
@@ -95,16 +89,25 @@ VARIABLES = (
     Variable("BREAKER_STATUS_PUBLIC", boolean, "true"),
     # The gateway
     Variable("GATEWAY_MAX_REQUEST_BYTES", whole(1, 2**31), str(10 * 2**20)),
-    Variable("GATEWAY_DENIED_ROUTES", values.routes, DENIED_ROUTES, empty_counts=True),
+    Variable("GATEWAY_DENIED_ROUTES", values.words, empty_counts=True),  # default: mifos_gateway.routes.DEFAULT_DENIED
     Variable("GATEWAY_RAW_IDEMPOTENCY_KEYS", boolean, "false"),
     Variable("GATEWAY_BULKHEAD", whole(1, 1024)),  # default: 3/8 of WEB_THREADS, at least 1
     Variable("GATEWAY_IGNORE_REPLAYS", boolean, "true"),
-    Variable("GATEWAY_BUSINESS_503_CODES", values.words, BUSINESS_503_CODES, empty_counts=True),
+    Variable("GATEWAY_BUSINESS_503_CODES", values.words, empty_counts=True),  # default: mifos_gateway.errors has it
     # The log
     Variable("LOG_FORMAT", values.one_of("plain", "json"), "plain"),
     Variable("LOG_LEVEL", values.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
 )
 NAMES = frozenset(variable.name for variable in VARIABLES)
+BREAKER_DEFAULTS = (
+    "timeout",
+    "error_threshold_percentage",
+    "reset_timeout",
+    "rolling_count_timeout",
+    "rolling_count_buckets",
+    "volume_threshold",
+    "enabled",
+)
 
 
 class Environment(FileAwareEnv):
@@ -135,16 +138,49 @@ class Environment(FileAwareEnv):
             return default
 
 
-def read(saved: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """All variables by name, None where neither set nor defaulted; raises BadEnvironment naming all that is wrong."""
+def read(saved: Mapping[str, str] | None = None, *, judged: bool = True) -> dict[str, Any]:
+    """All variables by name, None where neither set nor defaulted; raises BadEnvironment naming all that is wrong.
+
+    `judged=False` leaves out what only the apps can judge, and their code unloaded: gunicorn's master must not
+    have it, or its workers would go on with it after a reload.
+    """
     env = Environment((os.environ, saved or {}))
     env.add_parser("declared", lambda value, *, parse: None if value is None else parse(value))
     found = {each.name: env.declared(each.name, each.default, parse=each.parse) for each in VARIABLES}
+    problems: list[str] = []
     try:
         env.seal()
     except EnvValidationError as error:
-        raise BadEnvironment(_problems(error.error_messages, env)) from None
+        problems = _problems(error.error_messages, env)
+    if judged or problems:
+        problems += judge(found)
+    if problems:
+        raise BadEnvironment(problems, found)
     return found
+
+
+def judge(found: Mapping[str, Any]) -> list[str]:
+    """What the apps say of their options, where the table has let them pass."""
+    from breaker.engine.policy import Policy, PolicyError
+    from mifos_gateway.routes import RouteError, Rules
+
+    problems, defaults = [], Policy()
+    given = {option: found[f"BREAKER_{option.upper()}"] for option in BREAKER_DEFAULTS}
+    try:
+        defaults = Policy.of({option: value for option, value in given.items() if value is not None})
+    except PolicyError as error:
+        problems.append(f"BREAKER_...: {error}")
+    for name, options in (found["BREAKER_OPTIONS"] or {}).items():
+        try:
+            Policy.of(options, base=defaults)
+        except PolicyError as error:
+            problems.append(f"BREAKER_OPTIONS, {name}: {error}")
+    for rule in found["GATEWAY_DENIED_ROUTES"] or []:
+        try:
+            Rules([rule])
+        except RouteError as error:
+            problems.append(f"GATEWAY_DENIED_ROUTES: {error}")
+    return problems
 
 
 def _problems(messages: Mapping[str, list[str]], env: Environment) -> list[str]:

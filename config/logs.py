@@ -126,13 +126,20 @@ def _request_id() -> str:
     return (current.get(None) or "-") if isinstance(current, ContextVar) else "-"
 
 
+class UnforeseenFilter(logging.Filter):
+    """Of Django's lines about answers only those with a traceback: `gateway.access` has a line for every call."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is not None
+
+
 class PlainFormatter(logging.Formatter):
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return _timestamp(record)
 
 
 class JsonLineFormatter(JsonFormatter):
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return _timestamp(record)
 
 
@@ -148,7 +155,7 @@ def dict_config(style: str, level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"request_id": {"()": RequestIdFilter}},
+        "filters": {"request_id": {"()": RequestIdFilter}, "unforeseen": {"()": UnforeseenFilter}},
         "formatters": {
             "plain": {
                 "()": PlainFormatter,
@@ -172,6 +179,7 @@ def dict_config(style: str, level: str) -> dict[str, Any]:
             **{name: {"level": level} for name in ("breaker", "mifos_gateway", "gateway", "config")},
             # Both bring handlers of their own, which these empty lists remove.
             "django": {"handlers": [], "propagate": True},
+            "django.request": {"filters": ["unforeseen"]},
             "gunicorn.error": {"handlers": [], "propagate": True},
             # `gateway.access` tells each call, without its query; these two would show it.
             "gunicorn.access": {"handlers": [], "propagate": False},

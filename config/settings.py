@@ -3,6 +3,7 @@
 import secrets
 import warnings
 from typing import Any
+from urllib.parse import quote
 
 import dj_database_url
 
@@ -62,7 +63,7 @@ TEMPLATES = [
 
 # --- The database ---------------------------------------------------------------------------------------------
 
-DATABASES = {"default": dj_database_url.parse(ENV["DATABASE_URL"] or f"sqlite:///{VAR / 'db.sqlite3'}")}
+DATABASES = {"default": dj_database_url.parse(ENV["DATABASE_URL"] or f"sqlite:///{quote(str(VAR / 'db.sqlite3'))}")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if not ENV["DATABASE_URL"]:
     VAR.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,15 +106,7 @@ MIFOS = {
 }
 BREAKER = {
     "NAMESPACE": ENV["BREAKER_NAMESPACE"] or addresses.namespace(ENV["MIFOS_BASE_URL"], ENV["MIFOS_TENANT_ID"]),
-    "DEFAULTS": {
-        "timeout": ENV["BREAKER_TIMEOUT"],
-        "error_threshold_percentage": ENV["BREAKER_ERROR_THRESHOLD_PERCENTAGE"],
-        "reset_timeout": ENV["BREAKER_RESET_TIMEOUT"],
-        "rolling_count_timeout": ENV["BREAKER_ROLLING_COUNT_TIMEOUT"],
-        "rolling_count_buckets": ENV["BREAKER_ROLLING_COUNT_BUCKETS"],
-        "volume_threshold": ENV["BREAKER_VOLUME_THRESHOLD"],
-        "enabled": ENV["BREAKER_ENABLED"],
-    },
+    "DEFAULTS": {option: ENV[f"BREAKER_{option.upper()}"] for option in env.BREAKER_DEFAULTS},
     # Per breaker, by name or by label, such as {"MIFOS-Maker-post": {"timeout": 60}}.
     "BREAKERS": ENV["BREAKER_OPTIONS"] or {},
     "STATUS_PUBLIC": ENV["BREAKER_STATUS_PUBLIC"],

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
 from mifos_gateway.urls import probe_urlpatterns
 
 urlpatterns = [

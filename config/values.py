@@ -11,7 +11,6 @@ from environs import ValidationError
 
 TRUE = frozenset({"true", "1", "yes", "on"})
 FALSE = frozenset({"false", "0", "no", "off"})
-METHODS = frozenset({"*", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 SECONDS_AT_MOST = 3600
 
 
@@ -93,16 +92,6 @@ def origins(value: str) -> list[str]:
         raise ValidationError(
             f"origins such as https://gateway.example.org, comma-separated, are allowed; not {wrong[0]}"
         )
-    return found
-
-
-def routes(value: str) -> list[str]:
-    found = [" ".join(route.split()) for route in words(value)]
-    for route in found:
-        method, _, pattern = route.partition(" ")
-        if method.upper() not in METHODS or not pattern or " " in pattern:
-            methods = " ".join(sorted(METHODS))
-            raise ValidationError(f"'METHOD pattern', comma-separated, is allowed (METHOD: {methods}); not {route!r}")
     return found
 
 

@@ -1,0 +1,69 @@
+# The only commands to learn. `make up PORT=8001 HOST=0.0.0.0` sets what the environment may set as well.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A release of uv that writes the lock files as they are; needed by nobody but who changes a dependency.
+UV_VERSION := 0.13.9
+
+# What a production deployment would set, for the checks alone.
+PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz0123456789-for-make-check-uvwxyz0123456789-only \
+	DJANGO_ALLOWED_HOSTS=gateway.example.org DATABASE_URL=sqlite:////tmp/never-opened REDIS_URL=redis://redis.invalid/0 \
+	MIFOS_BASE_URL=https://mifos.invalid/fineract-provider MIFOS_MAKER_USERNAME=maker MIFOS_MAKER_PASSWORD=check \
+	MIFOS_CHECKER_USERNAME=checker MIFOS_CHECKER_PASSWORD=check
+
+.DEFAULT_GOAL := help
+.PHONY: help up setup test check bench lock
+
+help:
+	@echo "make up      serve in development mode on HOST:PORT (127.0.0.1:8000), with all that is not configured"
+	@echo "make setup   install only"
+	@echo "make test    run the tests"
+	@echo "make check   lint, types, architecture, deployment, migrations, API schema"
+	@echo "make bench   measure the price of a guarded call"
+	@echo "make lock    compile requirements/ anew from pyproject.toml"
+
+setup: $(VENV)/runtime.stamp
+
+# The program replaces the shell, so that its parent is make: it ends when make does, however that is.
+up: $(VENV)/runtime.stamp
+	@exec $(BIN)/python -m config.devserver --parent $$PPID
+
+test: $(VENV)/dev.stamp
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/dev.stamp
+	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
+
+lock: $(VENV)/lock.stamp
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --extra embedded pyproject.toml -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --extra embedded --group dev pyproject.toml -o requirements/dev.txt
+
+# A stamp is newer than what it installed, so that a second `make setup` does nothing.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, and %s is %s: make PYTHON=python3.11 ..." % (sys.executable, sys.version.split()[0]))'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: requirements/runtime.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@ $(VENV)/runtime.stamp
+
+$(VENV)/lock.stamp: Makefile | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@

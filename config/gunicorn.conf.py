@@ -1,0 +1,72 @@
+"""How gunicorn serves: `gunicorn -c config/gunicorn.conf.py config.wsgi`."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+from config import devstate, env, logs, production, tether
+
+devstate.serving = True
+try:
+    ENV = env.read(judged=False)
+except env.BadEnvironment as error:
+    production.refuse_bad_environment(error)
+
+# A thread waiting for the GIL gets it after 0.5 ms, not 5: with 8 busy threads the breakers' news arrived at
+# p50/p99 7/21 ms instead of 75/368, at no loss of throughput.
+SWITCH_INTERVAL = 0.0005
+
+proc_name = "mifos-gateway"
+bind = f"[{ENV['HOST']}]:{ENV['PORT']}" if ":" in ENV["HOST"] else f"{ENV['HOST']}:{ENV['PORT']}"
+worker_class = "gthread"
+workers = ENV["WEB_CONCURRENCY"]
+threads = ENV["WEB_THREADS"]
+preload_app = ENV["GUNICORN_PRELOAD"]
+timeout = ENV["GUNICORN_TIMEOUT"]  # a worker's sign of life, which long calls in its threads don't hold up
+keepalive = ENV["GUNICORN_KEEPALIVE"]
+backlog = ENV["GUNICORN_BACKLOG"]
+max_requests = ENV["GUNICORN_MAX_REQUESTS"]
+max_requests_jitter = (
+    max_requests // 10 if ENV["GUNICORN_MAX_REQUESTS_JITTER"] is None else ENV["GUNICORN_MAX_REQUESTS_JITTER"]
+)
+limit_request_line = 8190
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a disk may stall heartbeats
+control_socket_disable = True
+accesslog = None  # `gateway.access` is ours: gunicorn's would hold queries
+loglevel = ENV["LOG_LEVEL"]
+logconfig_dict = logs.dict_config(ENV["LOG_FORMAT"], ENV["LOG_LEVEL"])
+
+
+def _longest_breaker_timeout() -> float:
+    options = (ENV["BREAKER_OPTIONS"] or {}).values()
+    own = [each["timeout"] for each in options if isinstance(each.get("timeout"), int | float)]
+    return float(max([ENV["BREAKER_TIMEOUT"], *own]))
+
+
+# A running call is let finish.
+graceful_timeout = int(ENV["GUNICORN_GRACEFUL_TIMEOUT"] or _longest_breaker_timeout() + 5)
+
+
+def on_starting(server: Any) -> None:
+    if not devstate.start_checked:
+        found = subprocess.run([sys.executable, "-m", "config.production"], cwd=devstate.CHECKOUT, check=False)
+        if found.returncode:
+            sys.exit(found.returncode)
+        devstate.start_checked = True  # the workers inherit it
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    if os.environ.get(tether.WITH_PARENT):
+        tether.die_with(server.pid)
+
+
+def post_worker_init(worker: Any) -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    # Only where the application came to life: this hook also runs for a worker that never booted.
+    if registry := sys.modules.get("breaker.registry"):
+        registry.close()
+    logs.writer.flush()
