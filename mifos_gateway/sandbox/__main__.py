@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from .process import add_arguments, serve
-from .server import CannotListen
+from .process import add_arguments
+from .server import CannotListen, serve
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(

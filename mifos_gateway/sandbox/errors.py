@@ -74,7 +74,10 @@ class BadJson(FineractError):
 
     @property
     def content(self) -> dict[str, Any]:
-        message = "The referenced JSON data is invalid, validate date format as yyyy-MM-dd or other cases like String instead of Number"
+        message = (
+            "The referenced JSON data is invalid, validate date format as yyyy-MM-dd or other cases like "
+            "String instead of Number"
+        )
         return detail(self.code, message, parameter="body")
 
 
@@ -159,6 +162,11 @@ class Unavailable(FineractError):
     code = "error.msg.platform.service.unavailable"
     developer_message = "The server is currently unable to handle the request , please try after some time."
     user_message = "The server is currently unable to handle the request."
+
+
+def unmapped(error: Exception) -> Answer:
+    """Fineract's catch-all says no more either."""
+    return json_answer({"Exception": repr(error)}, 500)
 
 
 def missing(kind: str, identifier: Any) -> NotFound:

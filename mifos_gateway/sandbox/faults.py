@@ -99,7 +99,7 @@ def _path_fits(pattern: str, request: Request) -> bool:
 
 def _headers(name: str, value: Any) -> dict[str, str]:
     pairs = value.items() if isinstance(value, dict) else [(None, None)]
-    if not all(isinstance(part, str) and part.isprintable() for pair in pairs for part in pair):
+    if not all(isinstance(part, str) and part.isascii() and part.isprintable() for pair in pairs for part in pair):
         raise BadValue(name, f"must be an object of strings, not {value!r}")
     return dict(pairs)
 
@@ -148,7 +148,7 @@ class Faults:
             for index, fault in enumerate(self._faults):
                 if not fault.fits(request) or (fault.times is not None and self._hits[index] >= fault.times):
                     continue
-                # The random numbers start anew with each POST, so the n-th matching request meets the same in every run.
+                # Random numbers start anew with each POST, so the n-th matching request meets the same in every run.
                 if self._randoms[index].random() >= fault.rate:
                     return None
                 self._hits[index] += 1
@@ -162,7 +162,10 @@ class Faults:
             }
 
     def wait(self, duration: float, generation: int | None, gone: Callable[[], bool] | None = None) -> bool:
-        """Waits; False as soon as the faults changed (generation None: only closing counts), all is closed or the caller gone."""
+        """Waits; False at once when the faults change, all is closed or the caller is gone.
+
+        Generation None waits whatever the faults are.
+        """
         until = monotonic() + duration
         with self._changed:
             while not self._closed and generation in (None, self._generation):
@@ -177,7 +180,7 @@ class Faults:
     def _install(self, faults: tuple[Fault, ...]) -> None:
         self._faults = faults
         self._hits = [0] * len(faults)
-        self._randoms = [Random(fault.seed) for fault in faults]
+        self._randoms = [Random(fault.seed) for fault in faults]  # noqa: S311 - repeatable on purpose, and no secret
         self._generation += 1
 
 

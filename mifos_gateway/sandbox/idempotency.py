@@ -1,4 +1,4 @@
-"""Every write is a command row, and a repeated Idempotency-Key finds the first one's row: Fineract's rules, traps included.
+"""Every write is a command row, and a repeated Idempotency-Key finds the first one's: Fineract's rules, traps included.
 
 | the row found      | the repeat is answered with                                     |
 |--------------------|-----------------------------------------------------------------|
@@ -7,14 +7,15 @@
 | UNDER_PROCESSING   | 425 with the request's body, after a short wait for the result  |
 | AWAITING, REJECTED | 425                                                             |
 
-All of them carry `x-served-from-cache: true`. A key is unique with action and entity only, whoever sends it and whatever
-resource it is about.
+All of them carry `x-served-from-cache: true`. A key is unique with action and entity only, whoever sends it and
+whatever resource it is about.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from itertools import count
 from threading import Condition
 from typing import Any
 
@@ -66,6 +67,7 @@ class Commands:
 
     def __init__(self) -> None:
         self._changed = Condition()
+        self._ids = count(1)
         self._rows: dict[int, Command] = {}
         self._by_key: dict[tuple[str, str, str | None], Command] = {}
 
@@ -73,7 +75,8 @@ class Commands:
         """A new row UNDER_PROCESSING, or the answer to a repeat after at most `patience` seconds."""
         names = (fields["action"], fields["entity"], fields["key"])
         if len(fields["key"] or "") > LONGEST_KEY:
-            # The insert fails ("Data too long for column"), which Fineract maps to nothing better than a 500. Nothing is stored.
+            # The insert fails ("Data too long for column"); nothing is stored. That Fineract maps this to a 500 is
+            # our reading of its code, not seen on a server.
             raise ServerError()
         with self._changed:
             first = self._by_key.get(names) if fields["key"] else None
@@ -87,14 +90,13 @@ class Commands:
             command.result, command.answer = result, answer
             self._changed.notify_all()
 
-    def take(self, command_id: int, *, checker: str) -> Command | None:
-        """The row if it awaits approval, now in this checker's hands; else None."""
+    def take(self, command: Command, *, checker: str) -> bool:
+        """Puts a row that awaits approval into this checker's hands; False when another one was quicker."""
         with self._changed:
-            command = self._rows.get(command_id)
-            if command is None or command.result is not Result.AWAITING_APPROVAL:
-                return None
+            if command.result is not Result.AWAITING_APPROVAL:
+                return False
             command.result, command.checker, command.checked_at = Result.UNDER_PROCESSING, checker, datetime.now(UTC)
-            return command
+            return True
 
     def get(self, command_id: int) -> Command | None:
         return self._rows.get(command_id)
@@ -109,7 +111,7 @@ class Commands:
             return list(self._rows.values())
 
     def _insert(self, **fields: Any) -> Command:
-        command = Command(id=max(self._rows, default=0) + 1, made_at=datetime.now(UTC), **fields)
+        command = Command(id=next(self._ids), made_at=datetime.now(UTC), **fields)
         self._rows[command.id] = command
         if command.key:
             self._by_key[command.names] = command

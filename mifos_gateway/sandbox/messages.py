@@ -88,10 +88,11 @@ class Answer:
 
 
 def json_answer(content: Any, status: int = 200) -> Answer:
-    return Answer(status, json.dumps(content, separators=(",", ":")).encode())
+    return Answer(status, json.dumps(content, separators=(",", ":"), default=float).encode())
 
 
 def html_answer(status: int, reason: str) -> Answer:
     """The page that a servlet container or a proxy sends: not Fineract's error JSON."""
-    page = f"<!doctype html><html><head><title>{status} {reason}</title></head><body><h1>{status} {reason}</h1></body></html>"
+    title = f"{status} {reason}"
+    page = f"<!doctype html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
     return Answer(status, page.encode(), "text/html;charset=utf-8")

@@ -1,4 +1,4 @@
-"""The sandbox as a process of its own: arguments, the line it prints, how it ends."""
+"""The sandbox as a process of its own: its arguments, and how it ends."""
 
 import argparse
 import ctypes
@@ -7,9 +7,6 @@ import signal
 import sys
 import threading
 import time
-from typing import NoReturn
-
-from .server import Sandbox
 
 PR_SET_PDEATHSIG = 1
 PARENT_CHECK_SECONDS = 0.2
@@ -28,16 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def serve(host: str, port: int, *, die_with_parent: int | None = None) -> NoReturn:
-    """Serves until SIGTERM or SIGINT, then exits with 0 at once; CannotListen when the address cannot be had."""
+def exit_on_signals() -> None:
+    """SIGTERM and SIGINT end the process at once with 0."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit)
-    if die_with_parent is not None:
-        follow_parent(die_with_parent)
-    sandbox = Sandbox(host, port)
-    print(f"sandbox MIFOS on {sandbox.base_url}", flush=True)
-    while True:
-        signal.pause()
+        signal.signal(number, lambda *_: os._exit(0))  # not sys.exit: handlers that hang are not asked
 
 
 def follow_parent(expected: int = 0) -> None:
@@ -58,10 +49,6 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(PARENT_CHECK_SECONDS)
     os._exit(0)
-
-
-def _exit(number: int, frame: object) -> NoReturn:
-    os._exit(0)  # not sys.exit: handlers that hang are not asked
 
 
 def _port(text: str) -> int:
