@@ -151,6 +151,7 @@ def read(saved: Mapping[str, str] | None = None, *, judged: bool = True) -> dict
     try:
         env.seal()
     except EnvValidationError as error:
+        assert isinstance(error.error_messages, Mapping)
         problems = _problems(error.error_messages, env)
     if judged or problems:
         problems += judge(found)

@@ -69,6 +69,7 @@ def is_sandbox(base_url: str, ca_bundle: str | None = None) -> bool:
 def _says_sandbox(base_url: str, ca_bundle: str | None) -> bool:
     url = urlsplit(base_url)
     host = url.hostname or ""
+    connection: http.client.HTTPConnection
     try:
         if url.scheme == "https":
             context = ssl.create_default_context(cafile=ca_bundle)

@@ -60,6 +60,7 @@ class Embedded:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
-                return connection.makefile("rb").readline() == b"+OK\r\n" and b"PONG" in connection.recv(64)
+                answers = connection.makefile("rb")
+                return (answers.readline(), answers.readline()) == (b"+OK\r\n", b"+PONG\r\n")
         except OSError:
             return False

@@ -22,9 +22,5 @@ os.environ |= {
 from config.settings import *  # noqa: E402,F403 - the settings read the environment above
 
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+LOGGING_CONFIG = None  # records stay with Python's own root, where caplog finds them
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-from importlib.util import find_spec  # noqa: E402
-
-if not find_spec("mifos_gateway.checks"):  # until it lands
-    INSTALLED_APPS.remove("mifos_gateway")  # noqa: F405

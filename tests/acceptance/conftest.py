@@ -1,0 +1,55 @@
+"""Real processes for the acceptance tests: gateways, a sandbox MIFOS, a Redis of the test's own (`own_redis`)."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mifos_gateway.sandbox.server import Sandbox
+from tests.acceptance.gateway import CHECKOUT, Gateway, clean_environ
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(port=0) as mifos:
+        yield mifos
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrated once, copied for each test."""
+    path = tmp_path_factory.mktemp("database") / "db.sqlite3"
+    environ = clean_environ(DJANGO_DEBUG="true", DATABASE_URL=f"sqlite:///{path}")
+    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env=environ, cwd=CHECKOUT, check=True, timeout=60)
+    return path
+
+
+@pytest.fixture
+def start_gateway(tmp_path: Path, migrated_database: Path, sandbox: Sandbox) -> Iterator[Callable[..., Gateway]]:
+    """`start_gateway(REDIS_URL=…, BREAKER_TIMEOUT="1")`; several in a test share database and sandbox."""
+    shutil.copy(migrated_database, tmp_path / "db.sqlite3")
+    started: list[Gateway] = []
+
+    def start(**environ: str) -> Gateway:
+        mifos = {
+            "MIFOS_BASE_URL": sandbox.base_url,
+            "MIFOS_MAKER_USERNAME": "maker",
+            "MIFOS_MAKER_PASSWORD": "sandbox-maker",
+            "MIFOS_CHECKER_USERNAME": "checker",
+            "MIFOS_CHECKER_PASSWORD": "sandbox-checker",
+        }
+        started.append(Gateway(tmp_path, mifos | environ))
+        return started[-1]
+
+    yield start
+    for gateway in started:
+        gateway.stop()
+
+
+@pytest.fixture
+def gateway(start_gateway: Callable[..., Gateway], redis_server) -> Gateway:
+    """One gateway of two workers, on a Redis that stays up."""
+    return start_gateway(REDIS_URL=redis_server.url)

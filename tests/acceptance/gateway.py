@@ -1,0 +1,118 @@
+"""A real gateway for acceptance tests: gunicorn, its workers, its commands, its log."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import psutil
+import requests
+
+from config.env import NAMES
+from tests.programs import free_port, wait_for
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+STOP_SECONDS = 15.0
+
+
+def clean_environ(**variables: str) -> dict[str, str]:
+    """This process's environment without any setting of the gateway, then these."""
+    ours = NAMES | {f"{name}_FILE" for name in NAMES} | {"DJANGO_SETTINGS_MODULE"}
+    return {name: value for name, value in os.environ.items() if name not in ours} | variables
+
+
+class Gateway:
+    """`Gateway(folder, environ)` serves in development mode unless environ says otherwise; `stop()` it at the end."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = folder / f"gateway-{self.port}.log"
+        self.environ = clean_environ(
+            **{
+                "PORT": str(self.port),
+                "DJANGO_DEBUG": "true",
+                "DJANGO_SECRET_KEY": uuid.uuid4().hex * 2,
+                "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
+                "BREAKER_NAMESPACE": "acceptance",
+                "WEB_THREADS": "8",
+            }
+            | environ
+        )
+        self._token = ""
+        self.start()
+
+    def start(self) -> None:
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.conf.py", "config.wsgi"],
+                env=self.environ,
+                cwd=CHECKOUT,
+                stdout=log,
+                stderr=log,
+            )
+        wait_for(self._serves_or_ended, "the gateway serves")
+        if self.process.poll() is not None:
+            raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.log}")
+
+    def _serves_or_ended(self) -> bool:
+        if self.process.poll() is not None:
+            return True
+        try:
+            return requests.get(f"{self.url}/livez", timeout=1).ok
+        except requests.RequestException:
+            return False
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    @property
+    def workers(self) -> list[int]:
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    @property
+    def token(self) -> str:
+        """Good for maker and checker; made by the command at first use."""
+        if not self._token:
+            made = self.manage("create_consumer acceptance --maker --checker")
+            assert made.returncode == 0, made.stderr
+            self._token = made.stdout.strip().splitlines()[-1]
+        return self._token
+
+    def manage(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "manage.py", *shlex.split(command)],
+            env=self.environ,
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def call(self, method: str, path: str, *, user: str = "maker", timeout: float = 60, **options: object):
+        """Through the gateway to MIFOS, with a token."""
+        headers = {"Authorization": f"Token {self.token}"} | dict(options.pop("headers", {}))  # type: ignore[call-overload]
+        url = f"{self.url}/api/v1/mifos/{user}/{path}"
+        return requests.request(method, url, headers=headers, timeout=timeout, **options)
+
+    def status(self) -> dict:
+        return requests.get(f"{self.url}/api/v1/circuit-breaker/status", timeout=10).json()["data"]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Its exit code; a SIGKILL takes the workers too, so that no test leaves any."""
+        workers = [psutil.Process(pid) for pid in self.workers] if self.process.poll() is None else []
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for worker in workers:
+            if worker.is_running():
+                worker.kill()
+        return self.process.returncode

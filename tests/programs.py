@@ -1,0 +1,89 @@
+"""Programs that a test may need and a machine may lack, and the servers that tests start from them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from config import valkey
+
+READY_SECONDS = 20.0
+
+
+def needs_program(*names: str) -> str:
+    """The path of the first of these that is there; else the test is skipped, or fails where CI=true promises them."""
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    reason = f"needs {' or '.join(names)}, which is not on this machine"
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(is_so: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
+    """For real processes only: looks again until it is so, fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+class RedisServer:
+    """A real Redis (redis-server where it is, else the embedded Valkey) that a test may kill, pause and empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        program = shutil.which("redis-server") or valkey.program() or needs_program("redis-server")
+        options = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "appendonly": "no"}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        self.process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(self._answers, "Redis answers")
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def client(self, **options: object) -> redis.Redis:
+        return redis.Redis.from_url(self.url, socket_timeout=5, **options)
+
+    def flush(self) -> None:
+        with self.client() as client:
+            client.flushall()
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Ends it at once; `start` brings it back on the same port, empty."""
+        self.process.kill()
+        self.process.wait()
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
