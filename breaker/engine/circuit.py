@@ -371,7 +371,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             news = self.sync.settle(self, generation, token, outcome)
         elif outcome is not Outcome.SUCCESS and self._decides(generation):
             news = self.sync.report(self)
-        self._tell_outcome(outcome, seconds, error)
+        self._tell_outcome(outcome, seconds, result, error)
         return news
 
     def _decides(self, generation: str) -> bool:
@@ -398,7 +398,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
 
     # -- telling ---------------------------------------------------------------------------------------------------
 
-    def _tell_outcome(self, outcome: Outcome, seconds: float, error: BaseException | None) -> None:
+    def _tell_outcome(self, outcome: Outcome, seconds: float, result: Any, error: BaseException | None) -> None:
         who: dict[str, Any] = {"breaker": self.name, "labels": self.labels}
         if outcome is Outcome.SUCCESS:
             for listener in self._listeners:
@@ -412,7 +412,8 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             limit = self.policy.timeout
             self._tell(_TIMEOUT, lambda n: events.TimedOut(**who, timeout=limit, seconds=seconds, left_out=n))
         else:
-            self._tell(_FAILURE, lambda n: events.Failed(**who, error=error, seconds=seconds, left_out=n))
+            what: dict[str, Any] = {"error": error, "result": result, "seconds": seconds}
+            self._tell(_FAILURE, lambda n: events.Failed(**who, **what, left_out=n))
 
     def _tell(self, kind: str, event: Callable[[int], Any]) -> None:
         """Tell a bounded number of events of a kind each second, and with the next how many were left out."""

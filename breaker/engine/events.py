@@ -1,4 +1,4 @@
-"""What happens to circuits and calls, as frozen facts for listeners. A listener is a callable that takes one of them."""
+"""What happens to circuits and calls, as frozen facts for listeners: callables that take one of them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Succeeded(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Event):
     error: BaseException | None
-    """None: a result that counts as a failure."""
+    result: Any = None
+    """Without an error: the result that counts as a failure."""
     seconds: float
     left_out: int = 0
     """Events of this kind that were not told since the last, lest an outage flood whoever listens."""

@@ -7,7 +7,7 @@
     HALF_OPEN  the holder of the trial's lease succeeds          CLOSED
     HALF_OPEN  the holder of the trial's lease fails             OPEN
 
-Over that stands what an operator said: disabled > forced > computed. While either holds, the computed state stands still.
+Over that stands what an operator said: disabled > forced > computed. Meanwhile the computed state stands still.
 Times are milliseconds on the shared store's clock.
 """
 
@@ -167,8 +167,7 @@ def decide(
 
 def _too_many(policy: Policy, totals: Totals) -> bool:
     return (
-        totals.completed >= policy.volume_threshold
-        and totals.deciding_error_rate > policy.error_threshold_percentage
+        totals.completed >= policy.volume_threshold and totals.deciding_error_rate > policy.error_threshold_percentage
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import queue
@@ -127,6 +128,7 @@ class Sync:
         self._joined_before = False
         self._good_beats = 0
         self._lost_at: float | None = None
+        self.lost_reason = ""
         self._sequence = self._local_sequence = 0
         self._inflight: tuple[int, dict[Bucket, Tally]] | None = None
         self._unsent: dict[tuple[str, int, int], Tally] = {}
@@ -688,23 +690,26 @@ class Sync:
                 return before, written.current
         raise StoreError("others changed the circuit again and again; try once more")
 
-    def read(self, names: Sequence[str] | None = None) -> Records:
-        """Circuits with their windows: the cluster's, after sending what was counted here, or this process's alone."""
+    def read(self, names: Sequence[str] | None = None) -> tuple[Records, bool]:
+        """Circuits with their windows, and whether they are the cluster's (after sending what was counted here) or
+        this process's alone."""
         windows = {name: Window.of(circuit.policy) for name, circuit in list(self.circuits.items())}
-        if self.shared is not None and (self.sharing or not self._threads_run):
+        asks = self.sharing or self._beating is None  # a command asks for itself, without joining
+        if self.shared is not None and asks:
             try:
                 if self.sharing:
                     self._flush()
-                return self.shared.load(names, windows=windows)
+                found = self.shared.load(names, windows=windows)
+                own = [name for name in windows if name not in found.records] if names is None else []
+                return dataclasses.replace(found, records={**self._alone(own, windows).records, **found.records}), True
             except StoreError as error:
                 self.lose(str(error))
+        return self._alone(list(windows) if names is None else names, windows), False
+
+    def _alone(self, names: Sequence[str], windows: Mapping[str, Window]) -> Records:
         self._drain()
         self._push_local()
-        return self.local.load(list(windows) if names is None else names, windows=windows)
-
-    @property
-    def _threads_run(self) -> bool:
-        return self._beating is not None
+        return self.local.load(names, windows=windows)
 
     # -- trials ----------------------------------------------------------------------------------------------------
 
@@ -766,6 +771,7 @@ class Sync:
             if self._lost_at is not None or self.shared is None:
                 return
             self._lost_at = now = self.monotonic()
+            self.lost_reason = reason
             self._good_beats = 0
             if self.sharing:
                 self.sharing = False

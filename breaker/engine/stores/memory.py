@@ -149,7 +149,8 @@ class MemoryStore:
     def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
         with self._lock:
             now = self._clock()
-            wanted = names if names is not None else [n for n, (at, _) in self._registered.items() if now - at < UNSEEN_MS]
+            seen = (name for name, (at, _) in self._registered.items() if now - at < UNSEEN_MS)
+            wanted = seen if names is None else names
             records = {name: self._record(name, windows, now) for name in wanted}
             return Records(now=now, epoch=self._epoch, seq=self._seq, records=records)
 

@@ -1,0 +1,13 @@
+"""The breakers as a Django app."""
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class BreakerConfig(AppConfig):
+    name = "breaker"
+    verbose_name = _("Circuit breakers")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from breaker import checks  # noqa: F401  (registers them)

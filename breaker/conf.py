@@ -1,0 +1,52 @@
+"""The settings that this app reads: `BREAKER`, and the cache connection that it names.
+
+BREAKER = {
+    "NAMESPACE": "production",   # one for each set of breakers that share state; default "default"
+    "BREAKERS": {"MIFOS-Maker-post": {"timeout": 60}, "checker": {…}},   # options by name or group; win over code's
+    "STATUS_PUBLIC": True,       # status and health without a token
+    "REDIS_ALIAS": "breaker",    # the django-redis entry of CACHES; without it each process guards alone
+}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.conf import settings
+
+
+def _get(name: str, default: Any) -> Any:
+    return getattr(settings, "BREAKER", {}).get(name, default)
+
+
+def namespace() -> str:
+    return str(_get("NAMESPACE", "default"))
+
+
+def options_of(name: str, group: str) -> Mapping[str, Any]:
+    """What the settings say of one breaker: of its group, and over that of its name."""
+    given = _get("BREAKERS", {})
+    return {**given.get(group, {}), **given.get(name, {})}
+
+
+def status_is_public() -> bool:
+    return bool(_get("STATUS_PUBLIC", True))
+
+
+def redis_alias() -> str:
+    return str(_get("REDIS_ALIAS", "breaker"))
+
+
+def redis_connector() -> Callable[[], Any] | None:
+    """A function that makes a redis-py client of the shared store; None when none is configured."""
+    alias = redis_alias()
+    if alias not in settings.CACHES:
+        return None
+
+    def connect() -> Any:
+        from django_redis import get_redis_connection
+
+        return get_redis_connection(alias)
+
+    return connect

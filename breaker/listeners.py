@@ -1,0 +1,116 @@
+"""Who hears what happens to circuits and calls. A listener that fails is logged and harms nothing.
+
+Add your own with `listeners.add(callable)`; it is called with one of `breaker.engine.events`, in the thread where
+it happened, so it must be quick.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import singledispatch
+from typing import Any
+
+from breaker.engine import events
+from breaker.engine.machine import State
+
+log = logging.getLogger("breaker")
+
+_listeners: list[events.Listener] = []
+
+
+def add(listener: events.Listener) -> None:
+    _listeners.append(listener)
+
+
+def remove(listener: events.Listener) -> None:
+    _listeners.remove(listener)
+
+
+def tell(event: Any) -> None:
+    for listener in (write_log, *_listeners):
+        try:
+            listener(event)
+        except Exception:
+            log.exception("a listener failed on %s", type(event).__name__)
+
+
+@singledispatch
+def write_log(event: Any) -> None:
+    """The log that consumers of the service know, by its messages."""
+
+
+def _service(event: events.Event) -> str:
+    return event.labels.service or event.breaker
+
+
+def _line(level: int, message: str, event: events.Event, **more: Any) -> None:
+    """A message, then what belongs to it: as key=value in text, as fields in JSON."""
+    fields = {"breaker": event.breaker, **more}
+    if left_out := fields.pop("left_out", 0):
+        fields["leftOut"] = left_out
+    said = " ".join(f"{key}={value}" for key, value in fields.items())
+    log.log(level, "%s [%s]", message, said, extra={"event": message, **fields})
+
+
+@write_log.register
+def _(event: events.Transitioned) -> None:
+    match event.after:
+        case State.OPEN:
+            _line(logging.ERROR, f"Circuit breaker OPENED - {_service(event)} API is failing", event, **event.why)
+        case State.CLOSED:
+            _line(logging.INFO, f"Circuit breaker CLOSED - {_service(event)} API recovered", event, **event.why)
+        case State.HALF_OPEN:
+            _line(logging.WARNING, f"Circuit breaker HALF-OPEN - Testing {_service(event)} recovery", event)
+
+
+@write_log.register
+def _(event: events.Succeeded) -> None:
+    _line(logging.DEBUG, f"{_service(event)} request succeeded (latency: {event.seconds * 1000:.0f}ms)", event)
+
+
+@write_log.register
+def _(event: events.Failed) -> None:
+    _line(logging.WARNING, f"{_service(event)} request failed: {_reason(event)}", event, left_out=event.left_out)
+
+
+def _reason(event: events.Failed) -> str:
+    if event.error is not None:
+        return f"{type(event.error).__name__}: {event.error}"
+    status = getattr(event.result, "status_code", None)
+    return f"status {status}" if status is not None else "the result counts as a failure"
+
+
+@write_log.register
+def _(event: events.TimedOut) -> None:
+    message = f"{_service(event)} request timed out (timeout: {event.timeout * 1000:.0f}ms)"
+    _line(logging.WARNING, message, event, left_out=event.left_out)
+
+
+@write_log.register
+def _(event: events.Rejected) -> None:
+    why = {"open": "circuit is OPEN", "half_open": "circuit is HALF-OPEN and its trial call is running"}
+    message = f"{_service(event)} request rejected - {why.get(event.reason, 'too many calls are in flight')}"
+    _line(logging.WARNING, message, event, left_out=event.left_out)
+
+
+@write_log.register
+def _(event: events.FellBack) -> None:
+    _line(logging.WARNING, f"{_service(event)} request answered by its fallback", event, left_out=event.left_out)
+
+
+@write_log.register
+def _(event: events.StoreLost) -> None:
+    log.error("Shared breaker state lost - this process guards alone (%s)", event.reason)
+
+
+@write_log.register
+def _(event: events.StoreBack) -> None:
+    log.warning("Shared breaker state is back after %.1f s - following it again", event.alone_seconds)
+
+
+@write_log.register
+def _(event: events.Tick) -> None:
+    from breaker import queries
+
+    for entry in queries.status().entries:
+        log.debug("Circuit breaker %s is %s", entry.name, entry.state, extra={"snapshot": entry.as_dict()})

@@ -1,0 +1,204 @@
+"""What an operator can do, once, behind button, endpoint and command alike; each act leaves a row."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from breaker import queries
+from breaker.engine import machine
+from breaker.engine.machine import Act, Action, Snapshot
+from breaker.engine.stores.base import StoreError
+from breaker.models import OperatorAct
+from breaker.registry import registry
+
+log = logging.getLogger("breaker")
+
+ACTIONS = tuple(action.value for action in Action)
+LONGEST_SECONDS = 366 * 24 * 3600
+
+
+class UnknownBreaker(LookupError):
+    """A name that no breaker bears; the message says which there are, and which is closest."""
+
+
+class ActRefused(ValueError):
+    """An act that lacks something or cannot be; the message names the field, the value and the remedy."""
+
+
+class ActFailed(Exception):
+    """The shared state could not be changed. The act's row is marked failed, and it is never applied later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """One act on one breaker."""
+
+    breaker: str
+    row: OperatorAct
+    error: str = ""
+
+
+def act(
+    names: Sequence[str],
+    action: str,
+    *,
+    actor: str,
+    source: str,
+    reason: str,
+    for_seconds: float | None = None,
+) -> list[Done]:
+    """Do `action` (reset, open, close, release, enable or disable) to each of `names`, in every worker.
+
+    `for_seconds`: how long a force, a disable or an enable lasts; None: until it is released.
+    Raises ActRefused and UnknownBreaker before anything is done. A breaker whose act failed is told in its Done.
+    """
+    wanted = _check(action, reason, for_seconds)
+    check_names(names)
+    return [_act_on(name, wanted, actor, source, reason, for_seconds) for name in dict.fromkeys(names)]
+
+
+def _check(action: str, reason: str, for_seconds: float | None) -> Action:
+    if action not in ACTIONS:
+        raise ActRefused(f"action={action!r}: one of {', '.join(ACTIONS)} is needed")
+    if not reason.strip():
+        raise ActRefused("reason: say why, for those who read it later")
+    if for_seconds is not None:
+        if Action(action) in (Action.RESET, Action.RELEASE):
+            raise ActRefused(f"for_seconds={for_seconds!r}: {action} has no duration; leave it out")
+        if not math.isfinite(for_seconds) or not 0 < for_seconds <= LONGEST_SECONDS:
+            raise ActRefused(f"for_seconds={for_seconds!r}: a number of seconds from 1 to {LONGEST_SECONDS} is needed")
+    return Action(action)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises UnknownBreaker for the first name that no breaker bears."""
+    known = queries.known_names()
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            closest = f"; the closest is {close[0]}" if close else ""
+            raise UnknownBreaker(f"no breaker {name!r}{closest}; there are {', '.join(known) or 'none'}")
+
+
+def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for_seconds: float | None) -> Done:
+    row = OperatorAct.objects.create(
+        act_id=secrets.token_hex(16),
+        breaker=name,
+        action=action.value,
+        actor=actor[:200],
+        source=source,
+        reason=reason,
+        for_seconds=for_seconds,
+    )
+    wanted = Act(
+        id=row.act_id,
+        action=action,
+        for_ms=None if for_seconds is None else math.ceil(for_seconds * 1000),
+        actor=actor,
+        source=source,
+        reason=reason,
+    )
+    try:
+        before, after = registry.sync.act(name, wanted, _event(wanted))
+    except StoreError as error:
+        row.status, row.error = OperatorAct.Status.FAILED, str(error)
+        row.save(update_fields=["status", "error"])
+        return Done(breaker=name, row=row, error=str(error))
+    _mark_applied(row, before, after, for_seconds)
+    log.warning(
+        "Circuit breaker %s: %s by %s (%s): %s",
+        name,
+        action.value,
+        actor,
+        source,
+        reason,
+        extra={"breaker": name, "operation": action.value, "actor": actor, "source": source, "reason": reason},
+    )
+    return Done(breaker=name, row=row)
+
+
+def _mark_applied(row: OperatorAct, before: Snapshot, after: Snapshot, for_seconds: float | None) -> None:
+    row.status = OperatorAct.Status.APPLIED
+    row.applied_at = _moment(after.act_at)
+    row.until = row.applied_at + timedelta(seconds=for_seconds) if for_seconds is not None else None
+    row.state_before, row.state_after = _shown(row.breaker, before), _shown(row.breaker, after)
+    row.save(update_fields=["status", "applied_at", "until", "state_before", "state_after"])
+
+
+def _shown(name: str, snapshot: Snapshot) -> str:
+    circuit = registry.circuits.get(name)
+    if circuit is None:
+        return snapshot.state.value
+    return machine.standing(circuit.policy, snapshot, registry.sync.now()).state.value
+
+
+def _event(wanted: Act) -> dict[str, str | None]:
+    return {
+        "kind": "operation",
+        "operation": wanted.action.value,
+        "actor": wanted.actor,
+        "source": wanted.source,
+        "reason": wanted.reason,
+    }
+
+
+_FORCES = (Action.OPEN.value, Action.CLOSE.value, Action.RELEASE.value, Action.RESET.value)
+_SWITCHES = (Action.DISABLE.value, Action.ENABLE.value, Action.RESET.value)
+
+
+def apply_again(names: Sequence[str]) -> None:
+    """Bring back what operators said of circuits that the shared store has lost. Called by the background beat."""
+    try:
+        for row in _latest_acts(names):
+            _apply_again(row)
+    except (DatabaseError, RuntimeError) as error:  # RuntimeError: tests forbid the database
+        log.warning("Operators' acts could not be looked up to apply them again: %s", error)
+    finally:
+        connection.close()
+
+
+def _latest_acts(names: Sequence[str]) -> list[OperatorAct]:
+    """The acts that would still hold: the latest on the force and the latest on the switch of each breaker."""
+    now = timezone.now()
+    latest: dict[tuple[str, bool], OperatorAct] = {}
+    applied = OperatorAct.objects.filter(status=OperatorAct.Status.APPLIED, breaker__in=names)
+    for row in applied.order_by("applied_at"):
+        if row.action in _FORCES:
+            latest[row.breaker, True] = row
+        if row.action in _SWITCHES:
+            latest[row.breaker, False] = row
+    holding = [row for row in latest.values() if row.until is None or row.until > now]
+    unique = {row.pk: row for row in holding}
+    return sorted(unique.values(), key=lambda row: row.applied_at or row.created_at)
+
+
+def _apply_again(row: OperatorAct) -> None:
+    if row.applied_at is None:
+        return
+    wanted = Act(
+        id=row.act_id,
+        action=Action(row.action),
+        until=_milliseconds(row.until) if row.until else None,
+        act_at=_milliseconds(row.applied_at),
+        actor=row.actor,
+        source=row.source,
+        reason=row.reason,
+    )
+    registry.sync.act(row.breaker, wanted, {**_event(wanted), "again": "yes"})
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,232 @@
+"""What anyone can ask: status of all, health. Every face renders these; none computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from breaker.engine import machine
+from breaker.engine.events import Labels
+from breaker.engine.machine import Force, Snapshot, Standing, State
+from breaker.engine.policy import Policy
+from breaker.engine.stores.base import Record, StoreError
+from breaker.engine.window import Totals, total
+from breaker.registry import registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One breaker as the cluster has it."""
+
+    name: str
+    labels: Labels
+    policy: Policy
+    snapshot: Snapshot
+    standing: Standing
+    totals: Totals
+    now: int
+
+    @property
+    def state(self) -> str:
+        return self.standing.state.value
+
+    @property
+    def enabled(self) -> bool:
+        return self.standing.enabled
+
+    @property
+    def forced(self) -> str | None:
+        return self.standing.forced.value if self.standing.forced else None
+
+    @property
+    def computed_state(self) -> str:
+        """What the breaker would do without an operator's force."""
+        return self.snapshot.state.value
+
+    @property
+    def opened_at(self) -> datetime | None:
+        if self.standing.state is not State.OPEN:
+            return None
+        return _moment(self.snapshot.act_at if self.standing.forced else self.snapshot.since)
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds until a caller may come again, while open."""
+        if self.standing.state is not State.OPEN:
+            return None
+        forced = self.standing.forced is Force.OPEN
+        until = self.snapshot.force_until if forced else self.snapshot.until
+        left = self.policy.reset_timeout if until is None else (until - self.now) / 1000
+        return max(1, -int(-left // 1))
+
+    @property
+    def judgement(self) -> str:
+        """In words; little traffic is not the same as fine."""
+        if not self.enabled:
+            return "not guarded"
+        if self.standing.state is not State.CLOSED:
+            return "failing" if self.standing.state is State.OPEN else "on trial"
+        if self.totals.completed < self.policy.volume_threshold:
+            return "too little traffic to judge"
+        return "fine" if self.totals.deciding_error_rate <= self.policy.error_threshold_percentage else "failing"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON that the status endpoint's consumers know: milliseconds, camelCase."""
+        entry: dict[str, Any] = {"enabled": self.enabled, "state": self.state, "name": self.name}
+        if self.opened_at is not None:
+            entry |= {"openedAt": timestamp(self.opened_at), "retryAfter": self.retry_after}
+        if self.forced is not None:
+            entry["forced"] = self.forced
+        return entry | {"stats": _stats(self.totals), "options": _options(self.policy)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """All breakers at one moment."""
+
+    shared: bool
+    """False: the shared store is away, or none is configured; the numbers are this process's own."""
+    at: datetime
+    entries: Sequence[Entry]
+
+    @property
+    def own(self) -> list[Entry]:
+        """The breakers that a service made for its API: those with a group and a key."""
+        return [entry for entry in self.entries if entry.labels.group and entry.labels.key]
+
+    @property
+    def custom(self) -> list[Entry]:
+        return [entry for entry in self.entries if not (entry.labels.group and entry.labels.key)]
+
+    def as_dict(self) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for entry in self.own:
+            data.setdefault(entry.labels.group, {})[entry.labels.key] = entry.as_dict()
+        data["custom"] = {entry.name: entry.as_dict() for entry in self.custom}
+        return data | {"shared": self.shared, "timestamp": timestamp(self.at)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether the service's own breakers let calls through."""
+
+    status: Status
+
+    @property
+    def healthy(self) -> bool:
+        return not any(entry.standing.state is State.OPEN for entry in self.status.own)
+
+    def as_dict(self) -> dict[str, Any]:
+        states = [entry.standing.state for entry in self.status.own]
+        return {
+            "success": True,
+            "healthy": self.healthy,
+            "summary": {
+                "total": len(states),
+                "open": states.count(State.OPEN),
+                "closed": states.count(State.CLOSED),
+                "halfOpen": states.count(State.HALF_OPEN),
+            },
+            "details": [
+                {"name": entry.name, "state": entry.state, "errorRate": percent(entry.totals.error_rate)}
+                for entry in (*self.status.own, *self.status.custom)
+            ],
+            "timestamp": timestamp(self.status.at),
+        }
+
+
+def status(names: Sequence[str] | None = None, *, must_share: bool = False) -> Status:
+    """All breakers of the cluster that were seen within a day, or the named ones.
+
+    Without the shared store: this process's own, unless `must_share`; then StoreError.
+    """
+    sync = registry.sync
+    records, shared = sync.read(names)
+    if must_share and sync.shared is not None and not shared:
+        raise StoreError(sync.lost_reason or "the shared store did not answer")
+    entries = [entry for record in records.records.values() if (entry := _entry(record, records.now)) is not None]
+    return Status(shared=shared, at=_moment(records.now), entries=sorted(entries, key=_order))
+
+
+def health() -> Health:
+    return Health(status=status())
+
+
+def known_names() -> list[str]:
+    """Every breaker that an operator can name."""
+    return [entry.name for entry in status().entries]
+
+
+def _entry(record: Record, now: int) -> Entry | None:
+    """A breaker by this process's own making, or as another process registered it."""
+    own = registry.circuits.get(record.name)
+    if own is not None:
+        labels, policy = own.labels, own.policy
+    elif record.registration is not None:
+        labels, policy = Labels(**record.registration.labels), record.registration.policy
+    else:
+        return None
+    snapshot = record.snapshot or machine.newborn(now)
+    return Entry(
+        name=record.name,
+        labels=labels,
+        policy=policy,
+        snapshot=snapshot,
+        standing=machine.standing(policy, snapshot, now),
+        totals=total(record.tallies),
+        now=now,
+    )
+
+
+def _order(entry: Entry) -> tuple[int, int, str]:
+    """As this process made them, which is how their owner thinks of them; others by name behind."""
+    own = list(registry.circuits)
+    return (0, own.index(entry.name), "") if entry.name in own else (1, 0, entry.name)
+
+
+def _stats(totals: Totals) -> dict[str, Any]:
+    return {
+        "fires": totals.fires,
+        "successes": totals.successes,
+        "failures": totals.failures,
+        "rejects": totals.rejects,
+        "timeouts": totals.timeouts,
+        "fallbacks": totals.fallbacks,
+        "latencyMean": _milliseconds(totals.latency_mean),
+        "errorRate": percent(totals.error_rate),
+        "decidingErrorRate": percent(totals.deciding_error_rate),
+        "percentiles": {f"p{rank}": _milliseconds(totals.percentile(rank / 100)) for rank in (50, 90, 95, 99)},
+    }
+
+
+def _options(policy: Policy) -> dict[str, Any]:
+    return {
+        "timeout": _whole(policy.timeout * 1000),
+        "errorThresholdPercentage": _whole(policy.error_threshold_percentage),
+        "resetTimeout": _whole(policy.reset_timeout * 1000),
+        "volumeThreshold": policy.volume_threshold,
+        "rollingCountTimeout": _whole(policy.rolling_count_timeout * 1000),
+        "rollingCountBuckets": policy.rolling_count_buckets,
+    }
+
+
+def percent(value: float) -> str:
+    return f"{value:.2f}%"
+
+
+def timestamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 2)
+
+
+def _whole(number: float) -> int | float:
+    return int(number) if number == int(number) else round(number, 3)

@@ -1,0 +1,257 @@
+"""Name to circuit, and create_circuit_breaker(): options in code under what the settings say, operators over both."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from asgiref.sync import markcoroutinefunction
+
+from breaker import conf
+from breaker.engine.circuit import CallRejected, Permit, SharedCircuitBreaker
+from breaker.engine.events import Labels
+from breaker.engine.policy import Policy, PolicyError, check_name
+from breaker.engine.stores.redis import RedisStore
+from breaker.engine.sync import Sync
+from breaker.engine.window import Outcome
+
+__all__ = ["Call", "Guarded", "Labels", "create_circuit_breaker", "get_breaker", "registry"]
+
+log = logging.getLogger("breaker")
+
+
+class Registry:
+    """The circuits of this process and the Sync that they share, made from the settings at first use."""
+
+    def __init__(self) -> None:
+        self._circuits: dict[str, tuple[SharedCircuitBreaker, dict[str, Any]]] = {}
+        self._sync: Sync | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def sync(self) -> Sync:
+        if self._sync is None:
+            with self._lock:
+                if self._sync is None:
+                    self._sync = _make_sync()
+        return self._sync
+
+    @property
+    def circuits(self) -> dict[str, SharedCircuitBreaker]:
+        return {name: circuit for name, (circuit, _) in list(self._circuits.items())}
+
+    def circuit(self, name: str, policy: Policy, **traits: Any) -> SharedCircuitBreaker:
+        """The circuit of that name, made if there is none. Raises PolicyError when it was made otherwise before."""
+        asked = {"policy": policy, **traits}
+        with self._lock:
+            if name not in self._circuits:
+                circuit = SharedCircuitBreaker(name, policy, sync=self.sync, **traits)
+                self._circuits[name] = (circuit, asked)
+                return circuit
+            circuit, made = self._circuits[name]
+        if different := [trait for trait in asked if asked[trait] != made[trait]]:
+            said = "; ".join(f"{trait} is {made[trait]!r}, not {asked[trait]!r}" for trait in different)
+            raise PolicyError(f"name={name!r}: a breaker of this name was made differently here ({said})")
+        return circuit
+
+    def start(self) -> None:
+        """Take up the shared state now, so that the first call need not wait for it."""
+        self.sync.revive()
+
+    def close(self) -> None:
+        """Send what is still unsent, at most 100 ms."""
+        if self._sync is not None:
+            self._sync.close()
+
+    def forget(self) -> None:
+        """Drop all circuits; for tests and changed settings."""
+        with self._lock:
+            self.close()
+            self._circuits, self._sync = {}, None
+
+    def renew_after_fork(self) -> None:
+        self._lock = threading.RLock()
+
+
+registry = Registry()
+os.register_at_fork(after_in_child=registry.renew_after_fork)
+start, close = registry.start, registry.close
+
+
+def get_breaker(name: str) -> SharedCircuitBreaker:
+    """The breaker of that name in this process. Raises LookupError."""
+    try:
+        return registry.circuits[name]
+    except KeyError:
+        raise LookupError(f"no breaker {name!r} here; there are {', '.join(registry.circuits) or 'none'}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """The call that a fallback answers for."""
+
+    breaker: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+class Guarded:
+    """A function behind its breaker: call it, or, when made without a function, decorate with it or enter it."""
+
+    def __init__(
+        self, func: Callable[..., Any] | None, breaker: SharedCircuitBreaker, fallback: Callable[..., Any] | None
+    ) -> None:
+        if func is not None:
+            functools.update_wrapper(self, func)
+        self.breaker = breaker
+        self._func = func
+        self._fallback = fallback
+        self._entered = threading.local()
+        self._async = inspect.iscoroutinefunction(func)
+        if self._async:
+            markcoroutinefunction(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        func = self._func
+        if func is None:
+            return Guarded(args[0], self.breaker, self._fallback)
+        if self._async:
+            return self._call_async(*args, **kwargs)
+        if self._fallback is None:
+            return self.breaker.call(func, *args, **kwargs)
+        try:
+            return self.breaker.call(func, *args, **kwargs)
+        except Exception as error:
+            return self._fall_back(error, args, kwargs)
+
+    async def _call_async(self, *args: Any, **kwargs: Any) -> Any:
+        assert self._func is not None
+        try:
+            return await self.breaker.call_async(self._func, *args, **kwargs)
+        except Exception as error:
+            if self._fallback is None:
+                raise
+            answer = self._fall_back(error, args, kwargs)
+            return await answer if inspect.isawaitable(answer) else answer
+
+    def _fall_back(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the fallback answers on a reject, a failure or a timeout; else the original error."""
+        rejected = isinstance(error, CallRejected)
+        if not rejected and self.breaker.outcome(None, error, 0.0) is Outcome.SUCCESS:
+            raise error
+        assert self._fallback is not None
+        try:
+            answer = _offer(self._fallback, Call(breaker=self.breaker.name, args=args, kwargs=kwargs), error)
+        except Exception as fault:
+            raise error from fault
+        if not rejected:
+            self.breaker.count_fallback()
+        return answer
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As a method: bound like the function that it wraps."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def __enter__(self) -> Permit:
+        block: AbstractContextManager[Permit] = self.breaker.calling()
+        permit = block.__enter__()
+        stack = self._entered.__dict__.setdefault("blocks", [])
+        stack.append(block)
+        return permit
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        block: AbstractContextManager[Permit] = self._entered.blocks.pop()
+        return block.__exit__(*raised)
+
+    def __repr__(self) -> str:
+        return f"<guarded by {self.breaker.name}: {self._func!r}>"
+
+
+def create_circuit_breaker(
+    func: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    labels: Labels | None = None,
+    fallback: Callable[..., Any] | None = None,
+    error_filter: Iterable[type[BaseException]] | Callable[[BaseException], bool] | None = None,
+    is_failure: Callable[[Any], bool] | None = None,
+    classify: Callable[[Any, BaseException | None], Outcome] | None = None,
+    **options: Any,
+) -> Guarded:
+    """Guard `func` by a breaker that the whole cluster shares.
+
+    >>> balance = create_circuit_breaker(fetch_balance, name="balance", timeout=5)
+    >>> balance("42")
+
+    Without `func` the answer is a decorator and a context manager. `name` is by default the function's module and
+    qualified name. `options` are those of Policy, in seconds; the settings' `BREAKER["BREAKERS"]` win over them.
+
+    An `async def` function is cancelled at `timeout`. A plain function cannot be stopped from outside: it runs to its
+    end, and the call counts as a timeout when it took longer; hand it a deadline of its own to keep the limit.
+
+    `error_filter`: exception types (or a predicate) that do not count as failures. `is_failure`: results that do.
+    `classify(result, error)` replaces both. `fallback` answers when the call was rejected, failed or timed out; it is
+    called as `fallback(call, error)`, `fallback(error)` or `fallback()`, by the number of its positional parameters.
+    If it fails too, the original error is raised with the fallback's as its cause.
+
+    Raises PolicyError for a bad option or name, and when the name already stands for other options in this process.
+    """
+    if name is None:
+        if func is None:
+            raise PolicyError("name: needed where no function gives one")
+        name = _name_of(func)
+    labels = labels or Labels()
+    circuit = registry.circuit(
+        check_name(name),
+        Policy.of({**options, **conf.options_of(name, labels.group)}),
+        labels=labels,
+        classify=classify,
+        error_filter=error_filter,
+        is_failure=is_failure,
+    )
+    return Guarded(func, circuit, fallback)
+
+
+def _name_of(func: Callable[..., Any]) -> str:
+    qualified = f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', type(func).__qualname__)}"
+    return re.sub(r"[^A-Za-z0-9._:-]+", "", qualified).lstrip("._:-")[:100]
+
+
+def _offer(fallback: Callable[..., Any], call: Call, error: Exception) -> Any:
+    """Call a fallback with as much as it takes."""
+    offered = (call, error)
+    return fallback(*offered[len(offered) - _takes(fallback) :])
+
+
+@functools.cache
+def _takes(fallback: Callable[..., Any]) -> int:
+    try:
+        parameters = inspect.signature(fallback).parameters.values()
+    except (TypeError, ValueError):
+        return 2
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 2
+    return min(2, sum(parameter.kind in _POSITIONAL for parameter in parameters))
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _make_sync() -> Sync:
+    from breaker import listeners, operations
+
+    connect = conf.redis_connector()
+    return Sync(
+        RedisStore(connect, namespace=conf.namespace()) if connect else None,
+        tell=listeners.tell,
+        wants_success=lambda: log.isEnabledFor(logging.DEBUG),
+        on_lost_data=operations.apply_again,
+    )

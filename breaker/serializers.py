@@ -1,0 +1,79 @@
+"""The shapes of status and health, for the OpenAPI schema; `queries` renders them."""
+
+from rest_framework import serializers
+
+STATES = ("CLOSED", "OPEN", "HALF_OPEN")
+
+
+class PercentilesSerializer(serializers.Serializer[object]):
+    p50 = serializers.FloatField(help_text="Milliseconds, at most 1 % off.")
+    p90 = serializers.FloatField()
+    p95 = serializers.FloatField()
+    p99 = serializers.FloatField()
+
+
+class StatsSerializer(serializers.Serializer[object]):
+    fires = serializers.IntegerField(help_text="All calls of the window: the sum of the next four.")
+    successes = serializers.IntegerField()
+    failures = serializers.IntegerField()
+    rejects = serializers.IntegerField()
+    timeouts = serializers.IntegerField()
+    fallbacks = serializers.IntegerField()
+    latencyMean = serializers.FloatField(help_text="Milliseconds.")
+    errorRate = serializers.CharField(help_text="Failures and timeouts of all fires, such as 2.24%.")
+    decidingErrorRate = serializers.CharField(help_text="Of the completed calls: what opens the circuit.")
+    percentiles = PercentilesSerializer()
+
+
+class OptionsSerializer(serializers.Serializer[object]):
+    timeout = serializers.IntegerField(help_text="Milliseconds, as the other durations here.")
+    errorThresholdPercentage = serializers.FloatField()
+    resetTimeout = serializers.IntegerField()
+    volumeThreshold = serializers.IntegerField()
+    rollingCountTimeout = serializers.IntegerField()
+    rollingCountBuckets = serializers.IntegerField()
+
+
+class EntrySerializer(serializers.Serializer[object]):
+    enabled = serializers.BooleanField()
+    state = serializers.ChoiceField(choices=STATES)
+    name = serializers.CharField()
+    openedAt = serializers.DateTimeField(required=False, help_text="While open.")
+    retryAfter = serializers.IntegerField(required=False, help_text="Seconds, while open.")
+    forced = serializers.ChoiceField(choices=("open", "closed"), required=False, help_text="By an operator.")
+    stats = StatsSerializer()
+    options = OptionsSerializer()
+
+
+class StatusDataSerializer(serializers.Serializer[object]):
+    maker = serializers.DictField(child=EntrySerializer(), help_text="By method.")
+    checker = serializers.DictField(child=EntrySerializer())
+    custom = serializers.DictField(child=EntrySerializer(), help_text="By name.")
+    shared = serializers.BooleanField(help_text="False: Redis is away, and these are one process's numbers.")
+    timestamp = serializers.DateTimeField()
+
+
+class StatusSerializer(serializers.Serializer[object]):
+    success = serializers.BooleanField()
+    data = StatusDataSerializer()
+
+
+class SummarySerializer(serializers.Serializer[object]):
+    total = serializers.IntegerField()
+    open = serializers.IntegerField()
+    closed = serializers.IntegerField()
+    halfOpen = serializers.IntegerField()
+
+
+class DetailSerializer(serializers.Serializer[object]):
+    name = serializers.CharField()
+    state = serializers.ChoiceField(choices=STATES)
+    errorRate = serializers.CharField()
+
+
+class HealthSerializer(serializers.Serializer[object]):
+    success = serializers.BooleanField()
+    healthy = serializers.BooleanField()
+    summary = SummarySerializer()
+    details = DetailSerializer(many=True)
+    timestamp = serializers.DateTimeField()
