@@ -36,7 +36,7 @@ def next_database(url: str | None) -> str | None:
     parts, query = urlsplit(url), dict(parse_qsl(urlsplit(url).query))
     number = int(query.get("db") or (parts.path.strip("/") if parts.scheme != "unix" else "") or 0) + 1
     if parts.scheme == "unix" or "db" in query:
-        return urlunsplit(parts._replace(query=urlencode(query | {"db": number})))
+        return f"{url.partition('?')[0]}?{urlencode(query | {'db': str(number)})}"
     return urlunsplit(parts._replace(path=f"/{number}"))
 
 

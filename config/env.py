@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvValidationError, FileAwareEnv
@@ -151,8 +151,7 @@ def read(saved: Mapping[str, str] | None = None, *, judged: bool = True) -> dict
     try:
         env.seal()
     except EnvValidationError as error:
-        assert isinstance(error.error_messages, Mapping)
-        problems = _problems(error.error_messages, env)
+        problems = _problems(cast("Mapping[str, list[str]]", error.error_messages), env)
     if judged or problems:
         problems += judge(found)
     if problems:

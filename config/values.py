@@ -108,9 +108,10 @@ def header_name(value: str) -> str:
 
 
 def http_url(value: str) -> str:
-    url = _split(value)
+    form = "http://host or https://host, with a port and a path where needed,"
+    url = _split(value, form)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise ValidationError("http://host or https://host is allowed, with a port and a path where needed")
+        raise ValidationError(f"{form} is allowed")
     if url.username is not None or url.password is not None:
         raise ValidationError("no credentials are allowed here: they have variables of their own")
     if url.query or url.fragment:
@@ -119,44 +120,37 @@ def http_url(value: str) -> str:
 
 
 def redis_url(value: str) -> str:
-    url = _split(value)
-    if url.scheme == "unix" and not url.path.startswith("/"):
-        raise ValidationError("unix:///absolute/path is allowed")
+    form = "redis://host:6379/0, rediss:// (TLS) or unix:///absolute/path"
+    url = _split(value, form)
     if url.scheme in ("redis", "rediss"):
-        if not url.hostname:
-            raise ValidationError("redis://host:6379/0 is allowed; the host is missing")
-        if not re.fullmatch(r"/?[0-9]*", url.path):
-            raise ValidationError("redis://host:6379/0 is allowed: the path is the database's number")
-    elif url.scheme != "unix":
-        raise ValidationError("redis://, rediss:// (TLS) or unix:///path is allowed")
-    number = dict(parse_qsl(url.query)).get("db", "0")
-    if not number.isdecimal():
+        if not url.hostname or not re.fullmatch(r"/?[0-9]*", url.path):
+            raise ValidationError(f"{form} is allowed; with a host, and the path is the database's number")
+    elif url.scheme != "unix" or url.netloc or not url.path.startswith("/"):
+        raise ValidationError(f"{form} is allowed")
+    if not dict(parse_qsl(url.query)).get("db", "0").isdecimal():
         raise ValidationError("?db= takes the database's number")
     return value
 
 
 def database_url(value: str) -> str:
-    url = _split(value)
+    form = "postgres://user:password@host:5432/name or sqlite:////absolute/path"
+    url = _split(value, form)
     if url.scheme in ("postgres", "postgresql"):
         if not url.path.strip("/"):
-            raise ValidationError("postgres://user:password@host:5432/name is allowed; the database's name is missing")
-    elif url.scheme != "sqlite":
-        raise ValidationError("postgres://user:password@host:5432/name or sqlite:////absolute/path is allowed")
-    elif url.netloc or not re.match(r"//[^/]", url.path):
-        raise ValidationError("sqlite:////absolute/path is allowed: four slashes, then the path")
+            raise ValidationError(f"{form} is allowed; the database's name is missing")
+    elif url.scheme != "sqlite" or url.netloc or not re.match(r"//[^/]", url.path):
+        raise ValidationError(f"{form} is allowed")
     return value
 
 
-def _split(value: str) -> SplitResult:
+def _split(value: str, form: str) -> SplitResult:
     try:
-        url = urlsplit(value.strip())
+        url = urlsplit(value)
         _ = url.port, url.hostname
     except ValueError:
-        raise ValidationError(
-            "its host or port can't be read; special characters in a URL need percent-encoding"
-        ) from None
-    if re.search(r"\s", value):
-        raise ValidationError("a URL without white space is allowed")
+        url = None
+    if url is None or "://" not in value or re.search(r"\s", value):
+        raise ValidationError(f"{form} is allowed; special characters in a URL need percent-encoding")
     return url
 
 
