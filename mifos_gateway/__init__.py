@@ -1,4 +1,4 @@
-"""Everything that knows what Fineract is; `from mifos_gateway import maker, checker` calls MIFOS through its breakers."""
+"""What knows Fineract; `from mifos_gateway import maker, checker` calls it through the breakers."""
 
 from typing import TYPE_CHECKING, Any
 

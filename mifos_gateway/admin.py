@@ -1,0 +1,48 @@
+"""Consumers and their tokens in the admin: seen, and revoked."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from mifos_gateway import tokens
+from mifos_gateway.models import Consumer, Token
+
+
+class ReadOnly:
+    """Tokens are made by `manage.py create_consumer`, which can show them once."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class TokenInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+    model = Token
+    fields = readonly_fields = ("prefix", "created_at", "expires_at", "revoked_at", "last_used_at")
+    extra = 0
+    can_delete = False
+
+
+@admin.register(Consumer)
+class ConsumerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("name", "may", "created_at", "revoked_at")
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
+    search_fields = ("name",)
+    readonly_fields = ("name", "scopes", "allow", "created_at", "revoked_at")
+    inlines = (TokenInline,)
+    actions = ("revoke",)
+
+    @admin.display(description="may call")
+    def may(self, consumer: Consumer) -> str:
+        return ", ".join(consumer.scopes) or "nothing"
+
+    @admin.action(description="Revoke all tokens of the selected consumers", permissions=["change"])
+    def revoke(self, request: HttpRequest, chosen: "QuerySet[Consumer]") -> None:
+        ended = sum(tokens.revoke(consumer) for consumer in chosen)
+        self.message_user(request, f"{ended} tokens revoked, effective everywhere within 10 s.", messages.SUCCESS)
+        for consumer in chosen:
+            self.log_change(request, consumer, "Revoked all tokens.")

@@ -1,0 +1,19 @@
+"""The gateway as a Django app."""
+
+import contextlib
+
+from django.apps import AppConfig
+
+
+class MifosGatewayConfig(AppConfig):
+    name = "mifos_gateway"
+    verbose_name = "MIFOS gateway"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from breaker.engine.policy import PolicyError
+        from mifos_gateway import checks, guard  # noqa: F401 - checks registers its own
+
+        # So that status and health know the twelve before anybody calls. What is wrong with them is the check's to say.
+        with contextlib.suppress(PolicyError):
+            guard.make_breakers()

@@ -1,0 +1,109 @@
+"""Django's system checks for the settings of this app: a wrong one stops the start and says how to put it right."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+from breaker.engine.policy import PolicyError
+from mifos_gateway import guard
+from mifos_gateway.conf import GatewaySettings
+from mifos_gateway.routes import RouteError, Rule
+
+_DENIED_HINT = (
+    "Each is 'METHOD pattern', such as '* users*' or 'DELETE loans/*'; none allows all (GATEWAY_DENIED_ROUTES)."
+)
+_MIDDLEWARE = ("mifos_gateway.middleware.RequestIdMiddleware", "mifos_gateway.middleware.AccessLogMiddleware")
+_HANDLER = "mifos_gateway.api_errors.exception_handler"
+_TYPES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
+    "MAX_REQUEST_BYTES": ("E002", "a whole number of bytes, at least 1", lambda value: _is_whole(value)),
+    "BULKHEAD": ("E003", "a whole number of calls in flight, at least 1", lambda value: _is_whole(value)),
+    "RAW_IDEMPOTENCY_KEYS": ("E004", "True or False", lambda value: isinstance(value, bool)),
+    "IGNORE_REPLAYS": ("E005", "True or False", lambda value: isinstance(value, bool)),
+    "BUSINESS_503_CODES": ("E006", "a list of texts", lambda value: _is_list_of_texts(value)),
+}
+
+
+@register
+def check_gateway(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    given = getattr(settings, "GATEWAY", {})
+    if not isinstance(given, dict):
+        return [_error("E001", f"settings.GATEWAY is {given!r}", "Make it a dict, or leave it out.")]
+    return [*_unknown_keys(given), *_wrong_types(given), *_wrong_routes(given)]
+
+
+@register
+def check_mifos(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    # Unset is not wrong: commands need no MIFOS, and what serves refuses to start without.
+    base_url = getattr(settings, "MIFOS", {}).get("BASE_URL")
+    if not base_url:
+        return []
+    parts = urlsplit(str(base_url))
+    if parts.scheme in ("http", "https") and parts.hostname and parts.username is None and not parts.query:
+        return []
+    # The address may hold a password, so it is not shown.
+    hint = "Write http(s)://host[:port]/fineract-provider, without user, password and query (MIFOS_BASE_URL)."
+    return [_error("E009", "settings.MIFOS['BASE_URL'] is not the address of a MIFOS", hint)]
+
+
+@register
+def check_breakers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    try:
+        guard.make_breakers()
+    except PolicyError as error:
+        hint = "Durations are seconds. See BREAKER_TIMEOUT and the others, and settings.BREAKER['BREAKERS']."
+        return [_error("E010", f"The breakers' options cannot be used: {error}", hint)]
+    return []
+
+
+@register
+def check_wiring(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    missing = [name for name in _MIDDLEWARE if name not in settings.MIDDLEWARE]
+    if missing:
+        hint = "Put them first, the one for request ids before the one for the access log."
+        found.append(Warning(f"MIDDLEWARE lacks {', '.join(missing)}", hint, id="mifos_gateway.W001"))
+    if getattr(settings, "REST_FRAMEWORK", {}).get("EXCEPTION_HANDLER") != _HANDLER:
+        hint = f"Set REST_FRAMEWORK['EXCEPTION_HANDLER'] = {_HANDLER!r}."
+        found.append(Warning("Errors will not have their documented shape", hint, id="mifos_gateway.W002"))
+    return found
+
+
+def _unknown_keys(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    known = [name.upper() for name in GatewaySettings.__dataclass_fields__]
+    for key in given:
+        if key not in known:
+            yield _error("E007", f"settings.GATEWAY has an unknown key {key!r}", f"There are: {', '.join(known)}.")
+
+
+def _wrong_types(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    for key, (ident, allowed, accepts) in _TYPES.items():
+        if given.get(key) is not None and not accepts(given[key]):
+            yield _error(ident, f"settings.GATEWAY[{key!r}] is {given[key]!r}", f"Make it {allowed} (GATEWAY_{key}).")
+
+
+def _wrong_routes(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    routes = given.get("DENIED_ROUTES")
+    if routes is not None and not _is_list_of_texts(routes):
+        yield _error("E008", f"settings.GATEWAY['DENIED_ROUTES'] is {routes!r}", "Make it a list. " + _DENIED_HINT)
+        return
+    for text in routes or ():
+        try:
+            Rule.parse(text)
+        except RouteError as error:
+            yield _error("E008", f"settings.GATEWAY['DENIED_ROUTES']: {error}", _DENIED_HINT)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+def _error(ident: str, message: str, hint: str) -> CheckMessage:
+    return Error(message, hint=hint, id=f"mifos_gateway.{ident}")

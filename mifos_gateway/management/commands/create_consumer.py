@@ -1,0 +1,70 @@
+"""Make a consumer, or one more token for it."""
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from mifos_gateway import tokens
+from mifos_gateway.models import Consumer
+from mifos_gateway.routes import RouteError
+
+
+class Command(BaseCommand):
+    help = (
+        "Print a new token for the consumer NAME, alone on the last line; it is not shown again. "
+        "With a NAME that exists this is one more token, for rotation. Rights are the consumer's, not the token's: "
+        "what flags say (--maker and --checker together, --allow by itself) replaces them for its older tokens too, "
+        "and without flags they stay."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", metavar="NAME")
+        parser.add_argument("--maker", action="store_true", help="may call MIFOS as maker")
+        parser.add_argument("--checker", action="store_true", help="may call MIFOS as checker")
+        parser.add_argument(
+            "--allow",
+            metavar="'METHOD pattern'",
+            action="append",
+            help="may call these routes only, such as 'GET clients/*'; again for more. '' takes the limit away",
+        )
+        parser.add_argument("--expires", metavar="DAYS", type=int, help="the token ends after so many days")
+
+    def handle(
+        self, *, name: str, maker: bool, checker: bool, allow: list[str] | None, expires: int | None, **_: Any
+    ) -> None:
+        if expires is not None and expires < 1:
+            raise CommandError(f"--expires is {expires}; give the days it shall live, 1 or more")
+        before = Consumer.objects.filter(name=name).first()
+        has_rights = maker or checker
+        try:
+            token = tokens.issue(
+                name,
+                maker=maker if has_rights else None,
+                checker=checker if has_rights else None,
+                allow=None if allow is None else [rule for rule in allow if rule.strip()],
+                expires_at=timezone.now() + timedelta(days=expires) if expires else None,
+            )
+        except RouteError as error:
+            raise CommandError(f"--allow: {error}") from None
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        self._tell(before, Consumer.objects.get(name=name))
+        self.stdout.write(token)
+
+    def _tell(self, before: Consumer | None, now: Consumer) -> None:
+        """Notices go to standard error, so that a script can take the token from standard output."""
+        if before and before.revoked_at:
+            self.stderr.write(f"{now} was revoked and is live again; its older tokens stay revoked.")
+        if before and (before.scopes, before.allow) != (now.scopes, now.allow):
+            self.stderr.write(f"{now} had {_rights(before)} and now has {_rights(now)}, with all of its tokens.")
+        if not now.scopes:
+            self.stderr.write(f"{now} may call neither maker nor checker: add --maker, --checker or both.")
+
+
+def _rights(consumer: Consumer) -> str:
+    scopes = " and ".join(consumer.scopes) or "no client"
+    return f"{scopes} on {', '.join(consumer.allow) or 'all routes'}"

@@ -1,0 +1,90 @@
+"""What the gateway itself refuses, before any byte goes to MIFOS.
+
+GatewayError                     (errors.py has the rest of the tree: what may happen once a call is under way)
+├── Refusal                      sent: False, always
+│   ├── NotAuthenticated         401 NOT_AUTHENTICATED        no token, or none that is live
+│   ├── Forbidden                403 FORBIDDEN                the wrong client, maker or checker, or a missing scope
+│   ├── RouteDenied              403 ROUTE_DENIED             the route is closed, to all or to this consumer
+│   ├── InvalidPath              400 INVALID_PATH             the path could leave MIFOS's API
+│   ├── InvalidQuery             400 INVALID_QUERY            the query chooses a tenant
+│   ├── InvalidIdempotencyKey    400 INVALID_IDEMPOTENCY_KEY
+│   ├── InvalidBody              400 INVALID_BODY             the body broke off or is badly framed
+│   ├── RequestTooLarge          413 REQUEST_TOO_LARGE
+│   └── TokensUnavailable        503 TOKENS_UNAVAILABLE       the database is away and the token is not remembered
+└── ServiceUnavailable           503 SERVICE_UNAVAILABLE      the circuit, its trial, capacity or bulkhead rejects
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
+from mifos_gateway.errors import GatewayError
+
+
+class Refusal(GatewayError):
+    """Nothing was sent, and the same call will be refused again."""
+
+    headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=False)
+
+
+class NotAuthenticated(Refusal):
+    code = "NOT_AUTHENTICATED"
+    status = 401
+    headers = MappingProxyType({"WWW-Authenticate": "Token"})
+
+
+class Forbidden(Refusal):
+    code = "FORBIDDEN"
+    status = 403
+
+
+class RouteDenied(Refusal):
+    code = "ROUTE_DENIED"
+    status = 403
+
+
+class InvalidPath(Refusal):
+    code = "INVALID_PATH"
+    status = 400
+
+
+class InvalidQuery(Refusal):
+    code = "INVALID_QUERY"
+    status = 400
+
+
+class InvalidIdempotencyKey(Refusal):
+    code = "INVALID_IDEMPOTENCY_KEY"
+    status = 400
+
+
+class InvalidBody(Refusal):
+    code = "INVALID_BODY"
+    status = 400
+
+
+class RequestTooLarge(Refusal):
+    code = "REQUEST_TOO_LARGE"
+    status = 413
+
+
+class TokensUnavailable(Refusal):
+    code = "TOKENS_UNAVAILABLE"
+    status = 503
+    headers = MappingProxyType({"Retry-After": "2"})
+
+
+class ServiceUnavailable(GatewayError):
+    """A rejected call: nothing was sent; `retry_after` says when it is worth trying again."""
+
+    code = "SERVICE_UNAVAILABLE"
+    status = 503
+
+    def __init__(self, *, breaker: str, reason: str, retry_after: int) -> None:
+        super().__init__(f"Service temporarily unavailable. Please try again in {retry_after} seconds.", sent=False)
+        self.breaker = breaker
+        self.reason = reason
+        self.retry_after = retry_after

@@ -1,0 +1,117 @@
+"""MIFOS in Python: `maker.get("clients", params={"limit": 5})` returns its `requests.Response`, 4xx and 5xx included.
+
+What may be raised is drawn in `errors.py` and `refusals.py`; each error has `.code` and `.sent`, a rejected call's also
+`.retry_after`. No route is denied here: the rules are for consumers, and this code has the technical users' rights.
+"""
+
+import json as jsonlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import requests
+
+from breaker import queries
+from mifos_gateway import conf, guard, idempotency, request_id, targets
+from mifos_gateway.errors import InvalidCall
+
+Params = Mapping[str, Any] | Sequence[tuple[str, Any]]
+Data = bytes | str | Mapping[str, Any]
+
+# What may stand in a URL as it is, and "%", so that what the caller has encoded stays so.
+_SAFE = "%/?:@!$&'()*+,;=~-._[]"
+_FORM = "application/x-www-form-urlencoded"
+
+
+class Mifos:
+    """MIFOS as one of its two technical users sees it, through that user's breakers."""
+
+    def __init__(self, user: guard.User) -> None:
+        self.user = user
+
+    def __repr__(self) -> str:
+        return f"<MIFOS as {self.user}>"
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> requests.Response:
+        return self.request("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> requests.Response:
+        return self.request("PUT", path, **options)
+
+    def patch(self, path: str, **options: Any) -> requests.Response:
+        return self.request("PATCH", path, **options)
+
+    def delete(self, path: str, **options: Any) -> requests.Response:
+        return self.request("DELETE", path, **options)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        json: Any = None,
+        data: Data | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> requests.Response:
+        """One call; `path` is "clients", "/api/v1/clients" or "v2/clients/search", `json` or `data` its body.
+
+        Two calls with one `idempotency_key` are one for MIFOS when user, method, path and query are the same too.
+        """
+        method = method.upper()
+        target = targets.parse(_with_query(path, params))
+        targets.refuse_tenant_choice(target.query)
+        body, content_type = _body(json, data)
+        sent_headers = _headers(content_type, headers)
+        if idempotency_key is not None:
+            sent_headers["Idempotency-Key"] = idempotency.key_for_mifos(
+                idempotency_key,
+                consumer="",  # no consumer's name is empty
+                client=self.user,
+                method=method,
+                target=target,
+                raw=conf.gateway().raw_idempotency_keys,
+            )
+        return guard.current().call(guard.Call(self.user, method, target.raw, sent_headers, body))
+
+
+maker = Mifos("maker")
+checker = Mifos("checker")
+
+
+def get_circuit_breaker_status() -> dict[str, Any]:
+    """The `data` of `GET /api/v1/circuit-breaker/status`."""
+    return queries.status().as_dict()
+
+
+def _with_query(path: str, params: Params | None) -> str:
+    target = quote(path.removeprefix("/"), safe=_SAFE)
+    pairs = params.items() if isinstance(params, Mapping) else params or []
+    query = urlencode([(name, value) for name, value in pairs if value is not None], doseq=True)
+    return f"{target}{'&' if '?' in target else '?'}{query}" if query else target
+
+
+def _body(json: Any, data: Data | None) -> tuple[bytes | None, str | None]:
+    if json is not None and data is not None:
+        raise InvalidCall("A call has one body: json or data.")
+    if json is not None:
+        return jsonlib.dumps(json, allow_nan=False).encode(), "application/json"
+    if isinstance(data, Mapping):
+        return urlencode(data, doseq=True).encode(), _FORM
+    return (data.encode() if isinstance(data, str) else data), None
+
+
+def _headers(content_type: str | None, given: Mapping[str, str] | None) -> dict[str, str]:
+    ident = request_id.of_this_call()
+    headers = {"Accept": "application/json", "X-Request-ID": ident, "X-Correlation-ID": ident}
+    if content_type:
+        headers["Content-Type"] = content_type
+    lower = {name.lower(): name for name in headers}
+    for name, value in (given or {}).items():
+        headers.pop(lower.get(name.lower(), ""), None)
+        headers[name] = value
+    return headers

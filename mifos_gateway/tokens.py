@@ -1,0 +1,130 @@
+"""Tokens: made, told once, kept as digests, and looked up.
+
+A token is `mgw_<43 random characters><6 check characters>`. Its digest is plain SHA-256: 256 random bits leave nothing
+to guess, so neither a slow hash nor a secret key would add anything, and a key would keep gateways that share a
+database but not their secret from accepting each other's tokens. The check characters turn away noise without a query.
+"""
+
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import DatabaseError, transaction
+from django.utils import timezone
+
+from mifos_gateway.models import SCOPES, Consumer, Token
+from mifos_gateway.routes import Rules
+
+log = logging.getLogger("gateway")
+
+_FORM = re.compile(r"mgw_([A-Za-z0-9_-]{43})([0-9a-f]{6})")
+_PREFIX_LENGTH = 10
+# Coarse, so that the hot path of a busy consumer does not write.
+LAST_USED_RESOLUTION = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The consumer behind a live token, as the views need it; stands in for Django's user in DRF."""
+
+    name: str
+    scopes: frozenset[str]
+    allow: Rules
+    expires_at: datetime | None
+
+    is_authenticated = True
+    is_anonymous = False
+    is_active = True
+
+    def may(self, scope: str) -> bool:
+        return scope in self.scopes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def issue(
+    name: str,
+    *,
+    maker: bool | None = None,
+    checker: bool | None = None,
+    allow: Iterable[str] | None = None,
+    expires_at: datetime | None = None,
+) -> str:
+    """One more token for the consumer of this name, who is made if new, and comes back if revoked.
+
+    `None` keeps an existing consumer's right as it is (and means no right to a new one).
+    Raises ValidationError for a bad name and RouteError for a bad `allow` rule.
+    """
+    plaintext = _make()
+    with transaction.atomic():
+        consumer = Consumer.objects.select_for_update().filter(name=name).first() or Consumer(name=name)
+        consumer.revoked_at = None
+        consumer.scopes = _changed_scopes(consumer.scopes, maker=maker, checker=checker)
+        if allow is not None:
+            consumer.allow = [str(rule) for rule in Rules(allow).rules]
+        consumer.full_clean(validate_unique=False)
+        consumer.save()
+        Token.objects.create(
+            consumer=consumer, prefix=plaintext[:_PREFIX_LENGTH], digest=digest(plaintext), expires_at=expires_at
+        )
+    return plaintext
+
+
+def revoke(consumer: Consumer, *, now: datetime | None = None) -> int:
+    """End all live tokens of this consumer; how many there were. Effective in every process within 10 s."""
+    now = now or timezone.now()
+    with transaction.atomic():
+        Consumer.objects.filter(pk=consumer.pk, revoked_at=None).update(revoked_at=now)
+        return consumer.tokens.filter(revoked_at=None).update(revoked_at=now)
+
+
+def find(token_digest: str, *, now: datetime | None = None) -> Identity | None:
+    """Whose live token has this digest, from the database; notes that it was used."""
+    now = now or timezone.now()
+    token = Token.objects.select_related("consumer").filter(digest=token_digest, revoked_at=None).first()
+    if token is None or token.consumer.revoked_at is not None or (token.expires_at and token.expires_at <= now):
+        return None
+    _note_use(token, now)
+    return Identity(
+        name=token.consumer.name,
+        scopes=frozenset(token.consumer.scopes),
+        allow=Rules(token.consumer.allow),
+        expires_at=token.expires_at,
+    )
+
+
+def digest(plaintext: str) -> str:
+    return hashlib.sha256(plaintext.encode()).hexdigest()
+
+
+def is_well_formed(text: str) -> bool:
+    match = _FORM.fullmatch(text)
+    return match is not None and hmac.compare_digest(_check(match[1]), match[2])
+
+
+def _make() -> str:
+    secret = secrets.token_urlsafe(32)
+    return f"mgw_{secret}{_check(secret)}"
+
+
+def _check(secret: str) -> str:
+    return hashlib.sha256(b"mgw-check:" + secret.encode()).hexdigest()[:6]
+
+
+def _changed_scopes(scopes: list[str], **wanted: bool | None) -> list[str]:
+    kept = {scope for scope in scopes if wanted.get(scope) is None}
+    return sorted(kept | {scope for scope in SCOPES if wanted.get(scope)})
+
+
+def _note_use(token: Token, now: datetime) -> None:
+    if token.last_used_at is None or now - token.last_used_at > LAST_USED_RESOLUTION:
+        try:
+            Token.objects.filter(pk=token.pk).update(last_used_at=now)
+        except DatabaseError as error:  # read-only or locked: the caller must not pay for our bookkeeping
+            log.debug("last use of token %s not noted: %s", token, error)

@@ -1,0 +1,34 @@
+"""The gateway's addresses: `urlpatterns` below `api/v1/`, `probe_urlpatterns` at the root."""
+
+from django.urls import path, register_converter
+
+from mifos_gateway.probes import LiveView, ReadyView
+from mifos_gateway.views import MifosView
+
+
+class _Text:
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+class ClientConverter(_Text):
+    regex = "maker|checker"
+
+
+class AnythingConverter(_Text):
+    """Unlike Django's `path` also nothing and line breaks: to refuse a path is the view's to do, and to say why."""
+
+    regex = "(?s:.*)"
+
+
+register_converter(ClientConverter, "mifos_client")
+register_converter(AnythingConverter, "anything")
+
+urlpatterns = [path("mifos/<mifos_client:client>/<anything:path>", MifosView.as_view(), name="mifos")]
+probe_urlpatterns = [
+    path("livez", LiveView.as_view(), name="livez"),
+    path("readyz", ReadyView.as_view(), name="readyz"),
+]

@@ -1,0 +1,116 @@
+"""The call to MIFOS over REST."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from mifos_gateway import conf, database, exchange, guard, idempotency, openapi, route_template, targets, wire
+from mifos_gateway.authentication import ConsumerTokenAuthentication
+from mifos_gateway.errors import GatewayError, classify
+from mifos_gateway.refusals import Forbidden, NotAuthenticated, RouteDenied
+from mifos_gateway.routes import METHODS
+from mifos_gateway.targets import Target
+from mifos_gateway.tokens import Identity
+
+
+@openapi.mifos_view
+class MifosView(APIView):
+    """`/api/v1/mifos/{maker|checker}/{path}`: who calls and what they may, before anything of the call is looked at."""
+
+    authentication_classes = (ConsumerTokenAuthentication,)
+    permission_classes = ()
+    # Bodies are nobody's business here, so no parser and no negotiation.
+    parser_classes = ()
+    http_method_names = [*(method.lower() for method in METHODS)]  # noqa: RUF012 - Django's own annotation
+
+    target: Target
+
+    def initial(self, request: Request, client: guard.User, path: str) -> None:
+        current = exchange.of(request._request)
+        current.client = client
+        consumer: object = request.user
+        if not isinstance(consumer, Identity):
+            raise NotAuthenticated("A token is needed: Authorization: Token …")
+        current.consumer = consumer.name
+        if not consumer.may(client):
+            raise Forbidden(f"This consumer may not call MIFOS as {client}.")
+        self.target = targets.parse(_raw_target(request._request, path, current))
+        current.route = route_template.of(self.target.path, version=self.target.version)
+        _refuse_denied(consumer, request.method or "", self.target)
+        targets.refuse_tenant_choice(self.target.query)
+
+    def forward(self, request: Request, client: guard.User, path: str) -> HttpResponse:
+        django_request, method = request._request, request.method or ""
+        current = exchange.of(django_request)
+        call = guard.Call(
+            user=client,
+            method=method,
+            target=self.target.raw,
+            headers=self._headers(request, client, current.request_id),
+            body=wire.body(django_request, conf.gateway().max_request_bytes),
+        )
+        database.release()
+        return wire.answer(_through_guard(call, current), method=method)
+
+    # One each, so that each has a schema of its own.
+    def get(self, request: Request, client: guard.User, path: str) -> HttpResponse:
+        return self.forward(request, client, path)
+
+    def post(self, request: Request, client: guard.User, path: str) -> HttpResponse:
+        return self.forward(request, client, path)
+
+    def put(self, request: Request, client: guard.User, path: str) -> HttpResponse:
+        return self.forward(request, client, path)
+
+    def patch(self, request: Request, client: guard.User, path: str) -> HttpResponse:
+        return self.forward(request, client, path)
+
+    def delete(self, request: Request, client: guard.User, path: str) -> HttpResponse:
+        return self.forward(request, client, path)
+
+    def head(self, request: Request, client: guard.User, path: str) -> HttpResponse:
+        return self.forward(request, client, path)
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {}  # an `Allow` of the gateway's would stand for MIFOS's
+
+    def _headers(self, request: Request, client: str, request_id: str) -> dict[str, str]:
+        headers = wire.headers(request._request, request_id)
+        consumer: Any = request.user
+        if key := request.META.get("HTTP_IDEMPOTENCY_KEY"):
+            headers["Idempotency-Key"] = idempotency.key_for_mifos(
+                key,
+                consumer=consumer.name,
+                client=client,
+                method=request.method or "",
+                target=self.target,
+                raw=conf.gateway().raw_idempotency_keys,
+            )
+        return headers
+
+
+def _raw_target(request: HttpRequest, path: str, current: exchange.Exchange) -> str:
+    current.route = route_template.INVALID
+    return wire.target(request, path)
+
+
+def _refuse_denied(consumer: Identity, method: str, target: Target) -> None:
+    if conf.denied_routes().match(method, target.path):
+        raise RouteDenied("This route is closed to all consumers.")
+    if consumer.allow and not consumer.allow.match(method, target.path):
+        raise RouteDenied("This route is not among those this consumer may call.")
+
+
+def _through_guard(call: guard.Call, current: exchange.Exchange) -> Any:
+    the_guard = guard.current()
+    current.sent = "unknown"  # until an error knows better
+    try:
+        answer = the_guard.call(call)
+    except GatewayError as error:
+        current.outcome = classify(None, error).name.lower()
+        raise
+    current.outcome = classify(answer, None, rules=conf.outcome_rules()).name.lower()
+    return answer
