@@ -16,6 +16,7 @@ from django.utils import timezone
 from breaker import queries
 from breaker.engine import machine
 from breaker.engine.machine import Act, Action, Snapshot
+from breaker.engine.policy import Policy
 from breaker.engine.stores.base import StoreError
 from breaker.models import OperatorAct
 from breaker.registry import registry
@@ -136,9 +137,8 @@ def _mark_applied(row: OperatorAct, before: Snapshot, after: Snapshot, for_secon
 
 def _shown(name: str, snapshot: Snapshot) -> str:
     circuit = registry.circuits.get(name)
-    if circuit is None:
-        return snapshot.state.value
-    return machine.standing(circuit.policy, snapshot, registry.sync.now()).state.value
+    policy = circuit.policy if circuit else Policy()
+    return machine.standing(policy, snapshot, snapshot.act_at).state.value
 
 
 def _event(wanted: Act) -> dict[str, str | None]:

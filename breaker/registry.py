@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
 import logging
@@ -249,9 +250,11 @@ def _make_sync() -> Sync:
     from breaker import listeners, operations
 
     connect = conf.redis_connector()
-    return Sync(
+    sync = Sync(
         RedisStore(connect, namespace=conf.namespace()) if connect else None,
         tell=listeners.tell,
         wants_success=lambda: log.isEnabledFor(logging.DEBUG),
         on_lost_data=operations.apply_again,
     )
+    atexit.register(sync.close)
+    return sync

@@ -213,6 +213,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         started = self._monotonic()
         if started - self.sync.beat_at > STALE:
             self.sync.revive()
+            started = self._monotonic()
         view = self._view
         if not (view.passes and self._plain):
             return self._call_with_permit(func, args, kwargs)
@@ -315,9 +316,10 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             self._asking.release()
 
     def _on_trial(self, view: _View, token: str | None) -> Permit:
+        if self._view is view and (token is None or self.policy.half_open_max_calls == 1):
+            self._busy_until = self._monotonic() + ASK_AGAIN
         if token is not None:
             return Permit(self, view, token)
-        self._busy_until = self._monotonic() + ASK_AGAIN if self._view is view else float("-inf")
         self._free_slot()
         raise self._reject(view, "half_open")
 
@@ -358,12 +360,10 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         try:
             outcome = self.outcome(result, error, seconds)
         except BaseException:
-            if token is not None:
-                self.sync.give_back(self, token)
+            self._give_back(token)
             raise
         if outcome is None:
-            if token is not None:
-                self.sync.give_back(self, token)
+            self._give_back(token)
             return None
         self._count((generation, seconds, outcome.value))
         news = None
@@ -373,6 +373,11 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             news = self.sync.report(self)
         self._tell_outcome(outcome, seconds, result, error)
         return news
+
+    def _give_back(self, token: str | None) -> None:
+        if token is not None:
+            self._busy_until = float("-inf")
+            self.sync.give_back(self, token)
 
     def _decides(self, generation: str) -> bool:
         """Whether a failure of that generation can open the circuit: stragglers and unguarded calls cannot."""

@@ -12,24 +12,22 @@ While the shared store is away each process goes on alone over its memory store,
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import logging
 import os
-import queue
 import secrets
 import socket
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from breaker.engine import events, machine
+from breaker.engine.courier import Courier, arrival, done
 from breaker.engine.events import Labels
+from breaker.engine.ledger import Counted, Ledger
 from breaker.engine.machine import Snapshot, State
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import (
@@ -45,7 +43,7 @@ from breaker.engine.stores.base import (
     Write,
 )
 from breaker.engine.stores.memory import MemoryStore, shifted
-from breaker.engine.window import Outcome, Settled, Tally, Totals, merge, tally, total
+from breaker.engine.window import Outcome, Tally, Totals, total
 
 PATIENCE = 0.1
 """Seconds that a call waits for the shared store, at most."""
@@ -66,24 +64,17 @@ REGISTER = 60.0
 TICK_MS = 5_000
 CLOCK_STEP_MS = 500
 """A difference to the store's clock above this is a step, not jitter."""
-COARSE_MS = 250
-"""Counts that wait for a lost store are kept in steps of this."""
 
 log = logging.getLogger("breaker.engine")
 T = TypeVar("T")
 
 
-class Circuit(Protocol):
+class Circuit(Counted, Protocol):
     """What the beat needs of a circuit."""
 
     labels: Labels
-    policy: Policy
-    outcomes: deque[Settled]
     snapshot: Snapshot
     seen_open_at: float
-
-    @property
-    def name(self) -> str: ...
 
     def follow(self, snapshot: Snapshot) -> None: ...
 
@@ -121,6 +112,8 @@ class Sync:
     def _start_afresh(self) -> None:
         """The state of a process that has just begun: at the start, and in a forked child."""
         self.process = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._ledger = Ledger(host=self._host, process=self.process, monotonic=self.monotonic)
+        self._ledger.send = self.shared is not None
         self.local = MemoryStore(self.now)
         self.local.adopt({name: circuit.snapshot for name, circuit in self.circuits.items()}, [])
         self.sharing = False
@@ -131,8 +124,6 @@ class Sync:
         self.lost_reason = ""
         self._sequence = self._local_sequence = 0
         self._inflight: tuple[int, dict[Bucket, Tally]] | None = None
-        self._unsent: dict[tuple[str, int, int], Tally] = {}
-        self._unkept: dict[tuple[str, int, int], Tally] = {}
         self._last_shared: dict[str, Snapshot] = {}
         self._leases: dict[str, tuple[str, str, float]] = {}
         self._untold: dict[str, tuple[Circuit, State, State]] = {}
@@ -141,16 +132,15 @@ class Sync:
         self._seq = 0
         self._cursor = ""
         self._pushed_at = self._registered_at = self._ticked_at = float("-inf")
-        self._draining = threading.Lock()
         self._pushing = threading.RLock()
+        self._keeping = threading.Lock()
         self._mode = threading.RLock()
         self._reporting = threading.Lock()
         self._starting = threading.Lock()
         self._reported: set[str] = set()
         self._report: Future[None] | None = None
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._courier = Courier(thread=self._threads)
         self._beating: threading.Thread | None = None
-        self._carrying: threading.Thread | None = None
         self._first_contact = threading.Event()
         self._wake = threading.Event()
         self._closed = False
@@ -171,18 +161,13 @@ class Sync:
                 return
             alive = self._beating is not None and self._beating.is_alive()
             if not alive:
-                self._beating = self._thread("beat", self._beat_for_ever)
-            if self._carrying is None or not self._carrying.is_alive():
-                self._carrying = self._thread("courier", self._carry_for_ever)
+                self._beating = threading.Thread(target=self._beat_for_ever, name="breaker-beat", daemon=True)
+                self._beating.start()
+            self._courier.start()
             # A beat that lives but is late (a starved machine) must not make every call look again.
             self.beat_at = self.monotonic()
         if self.shared is not None and not alive:
             self._first_contact.wait(PATIENCE)
-
-    def _thread(self, role: str, run: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=run, name=f"breaker-{role}", daemon=True)
-        thread.start()
-        return thread
 
     def after_fork(self) -> None:
         """In the child: the parent keeps its threads, its counts, its trials and its sockets."""
@@ -196,11 +181,11 @@ class Sync:
         """Flush, best effort, at most PATIENCE; the threads end."""
         if self._closed:
             return
-        if self.sharing and self._threads and self._carrying is not None:
-            self.wait(self._submit(self._flush))
+        if self.sharing and self._courier.alive:
+            self.wait(self._courier.carry(self._flush))
         self._closed = True
         self._wake.set()
-        self._jobs.put(None)
+        self._courier.stop()
 
     def _beat_for_ever(self) -> None:
         while not self._closed:
@@ -213,30 +198,11 @@ class Sync:
 
     def _pause(self) -> float:
         """Seconds until the next beat: sooner when a circuit changes by itself before."""
-        idle = not self._unsent and self._inflight is None and self.sharing
+        idle = not self._ledger.unsent and self._inflight is None and self.sharing
         pause = IDLE_BEAT if idle else BEAT
         now = self.now()
         ends = [end - now for name in list(self._restless) for end in self.circuits[name].snapshot.ends()]
         return min(pause, min((end for end in ends if end > 0), default=1_000_000) / 1000 + 0.002)
-
-    def _carry_for_ever(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            future, work = job
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
-
-    def _submit(self, work: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
-        future = future or Future()
-        if self._threads:
-            self._jobs.put((future, work))
-        else:
-            try:
-                future.set_result(work())
-            except Exception as error:
-                future.set_exception(error)
-        return future
 
     def wait(self, future: Future[T]) -> T | None:
         """What the courier brings; None when the shared store did not answer in time, which then counts as lost."""
@@ -244,12 +210,7 @@ class Sync:
 
     async def wait_async(self, future: Future[T]) -> T | None:
         """The same, while the event loop goes on."""
-        if not future.done():
-            arrived = asyncio.Event()
-            loop = asyncio.get_running_loop()
-            future.add_done_callback(lambda _: loop.call_soon_threadsafe(arrived.set))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(arrived.wait(), PATIENCE)
+        await arrival(future, seconds=PATIENCE)
         return self._brought(lambda: future.result(0))
 
     def _brought(self, bring: Callable[[], T]) -> T | None:
@@ -270,7 +231,7 @@ class Sync:
         self.circuits[circuit.name] = circuit
         self.local.adopt({circuit.name: circuit.snapshot}, [])
         if self.sharing:
-            self.wait(self._submit(lambda: self._enter([circuit])))
+            self.wait(self._courier.carry(lambda: self._enter([circuit])))
 
     def _enter(self, circuits: Iterable[Circuit]) -> None:
         """Register circuits, seed those that the store has not, and follow what it holds of them."""
@@ -330,7 +291,7 @@ class Sync:
             self._enter([self.circuits[name] for name in strangers])
         for token in [token for token, (_, _, longest) in list(self._leases.items()) if longest < now]:
             self._leases.pop(token, None)
-        if self._unsent or self._inflight or self._leases or now - self._pushed_at >= HEARTBEAT:
+        if self._ledger.unsent or self._inflight or self._leases or now - self._pushed_at >= HEARTBEAT:
             self._catch_up(self._flush())
         if self.verbose and now - self._ticked_at >= TICK_MS / 1000:
             self._ticked_at = now
@@ -432,31 +393,12 @@ class Sync:
     # -- counts ----------------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        """Take what the calls left in the deques. Holds a lock, but never over a round trip."""
-        with self._draining:
-            moment = int(self.monotonic() * 1000) // COARSE_MS * COARSE_MS
-            for circuit in list(self.circuits.values()):
-                waiting = len(circuit.outcomes)
-                if not waiting:
-                    continue
-                take = circuit.outcomes.popleft
-                policy = circuit.policy
-                counted = tally(
-                    (take() for _ in range(waiting)),
-                    host=self._host,
-                    process=self.process,
-                    histogram=policy.rolling_percentiles_enabled,
-                )
-                if self.shared is not None:
-                    merge(self._unsent.setdefault((circuit.name, policy.bucket_width_ms, moment), {}), counted)
-                merge(self._unkept.setdefault((circuit.name, policy.bucket_width_ms, moment), {}), counted)
+        self._ledger.drain(list(self.circuits.values()))
 
     def _push_local(self, wants: Mapping[str, Window] | None = None) -> Pushed:
-        with self._draining:
-            counts = self._bucketed(self._unkept)
-            self._unkept = {}
+        with self._keeping:
             self._local_sequence += 1
-            sequence = self._local_sequence
+            sequence, counts = self._local_sequence, self._ledger.to_keep(self._offset)
         return self.local.push(
             Push(
                 process=self.process,
@@ -469,12 +411,6 @@ class Sync:
             )
         )
 
-    def _bucketed(self, counts: Mapping[tuple[str, int, int], Tally]) -> dict[Bucket, Tally]:
-        buckets: dict[Bucket, Tally] = {}
-        for (name, width, moment), counted in counts.items():
-            merge(buckets.setdefault(Bucket(name, width, (moment + self._offset) // width), {}), counted)
-        return buckets
-
     def _keep_ms(self) -> int:
         longest = max((Window.of(circuit.policy).length_ms for circuit in list(self.circuits.values())), default=60_000)
         return longest * 5 // 4 + 1_000
@@ -486,10 +422,8 @@ class Sync:
             if self._inflight is not None:
                 self._push(*self._inflight)
             self._drain()
-            with self._draining:
-                self._sequence += 1
-                self._inflight = (self._sequence, self._bucketed(self._unsent))
-                self._unsent = {}
+            self._sequence += 1
+            self._inflight = (self._sequence, self._ledger.to_send(self._offset))
             return self._push(*self._inflight, answer=answer, wants=wants)
 
     def _push(
@@ -539,7 +473,7 @@ class Sync:
             if underway is not None:
                 return underway
             future = self._report = Future()
-        return self._submit(self._judge, future)
+        return self._courier.carry(self._judge, future)
 
     def _judge(self) -> None:
         with self._reporting:
@@ -659,7 +593,7 @@ class Sync:
             )
             return snapshot.state is after or self._make(circuit, due)
 
-        return bool(self.wait(self._submit(work)) if self.sharing else work())
+        return bool(self.wait(self._courier.carry(work)) if self.sharing else work())
 
     # -- operators and readers: they may wait, and are told when the store is away ----------------------------------
 
@@ -717,8 +651,8 @@ class Sync:
         """The token of a trial's lease, or None when others hold it."""
         if self.sharing and self.shared is not None:
             shared = self.shared
-            return self._submit(lambda: self._lease(shared, circuit, generation))
-        return _done(self._lease(self.local, circuit, generation))
+            return self._courier.carry(lambda: self._lease(shared, circuit, generation))
+        return done(self._lease(self.local, circuit, generation))
 
     def _lease(self, store: Store, circuit: Circuit, generation: str) -> str | None:
         token = f"{self.process}:{secrets.token_hex(6)}"
@@ -739,7 +673,7 @@ class Sync:
     def settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> Future[None] | None:
         """A trial has ended: its outcome decides, if its lease still holds. None: decided alone."""
         if self.sharing:
-            return self._submit(lambda: self._settle(circuit, generation, token, outcome))
+            return self._courier.carry(lambda: self._settle(circuit, generation, token, outcome))
         self._settle(circuit, generation, token, outcome)
         return None
 
@@ -761,7 +695,7 @@ class Sync:
         self.local.release(circuit.name, token)
         if self.sharing and self.shared is not None:
             shared = self.shared
-            self._submit(lambda: shared.release(circuit.name, token))
+            self._courier.carry(lambda: shared.release(circuit.name, token))
 
     # -- losing and finding the shared store -----------------------------------------------------------------------
 
@@ -790,7 +724,7 @@ class Sync:
         self._good_beats += 1
         if self._good_beats >= GOOD_BEATS or (not self._joined_before and self._lost_at is None):
             self._join(pushed.epoch)
-        self._forget_old_counts()
+        self._ledger.forget_before(int(self.monotonic() * 1000) - self._keep_ms())
 
     def _join(self, epoch: str) -> None:
         """The shared store wins: what was decided alone is dropped, what was counted alone is sent."""
@@ -826,22 +760,9 @@ class Sync:
             )
             self._make(circuit, due)
 
-    def _forget_old_counts(self) -> None:
-        """Counts that no window reaches any more need not wait for the store."""
-        oldest = int(self.monotonic() * 1000) - self._keep_ms()
-        with self._draining:
-            for key in [key for key in self._unsent if key[2] < oldest]:
-                del self._unsent[key]
-
 
 def _registration(circuit: Circuit) -> Registration:
     return Registration(name=circuit.name, labels=circuit.labels.as_dict(), policy=circuit.policy)
-
-
-def _done(value: T) -> Future[T]:
-    future: Future[T] = Future()
-    future.set_result(value)
-    return future
 
 
 def _reset_ms(policy: Policy) -> int:

@@ -4,36 +4,46 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='OperatorAct',
+            name="OperatorAct",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('act_id', models.CharField(editable=False, max_length=32, unique=True)),
-                ('breaker', models.CharField(db_index=True, max_length=100)),
-                ('action', models.CharField(max_length=10)),
-                ('actor', models.CharField(max_length=200)),
-                ('source', models.CharField(choices=[('api', 'API'), ('admin', 'admin'), ('command', 'command')], max_length=10)),
-                ('reason', models.TextField()),
-                ('for_seconds', models.FloatField(null=True)),
-                ('status', models.CharField(choices=[('pending', 'pending'), ('applied', 'applied'), ('failed', 'failed')], default='pending', max_length=10)),
-                ('error', models.TextField(blank=True)),
-                ('state_before', models.CharField(blank=True, max_length=10)),
-                ('state_after', models.CharField(blank=True, max_length=10)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('applied_at', models.DateTimeField(null=True)),
-                ('until', models.DateTimeField(null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("act_id", models.CharField(editable=False, max_length=32, unique=True)),
+                ("breaker", models.CharField(db_index=True, max_length=100)),
+                ("action", models.CharField(max_length=10)),
+                ("actor", models.CharField(max_length=200)),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[("api", "API"), ("admin", "admin"), ("command", "command")], max_length=10
+                    ),
+                ),
+                ("reason", models.TextField()),
+                ("for_seconds", models.FloatField(null=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("pending", "pending"), ("applied", "applied"), ("failed", "failed")],
+                        default="pending",
+                        max_length=10,
+                    ),
+                ),
+                ("error", models.TextField(blank=True)),
+                ("state_before", models.CharField(blank=True, max_length=10)),
+                ("state_after", models.CharField(blank=True, max_length=10)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("applied_at", models.DateTimeField(null=True)),
+                ("until", models.DateTimeField(null=True)),
             ],
             options={
-                'verbose_name': "operator's act",
-                'verbose_name_plural': "operators' acts",
-                'ordering': ('-created_at', '-pk'),
+                "verbose_name": "operator's act",
+                "verbose_name_plural": "operators' acts",
+                "ordering": ("-created_at", "-pk"),
             },
         ),
     ]

@@ -1,0 +1,79 @@
+"""The courier: a thread that carries what a call has to tell at once, so that the call's own wait has an end.
+
+A look-up, a connection or a store that hangs then holds the courier, never the call, and an event loop never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Courier:
+    """Runs what it is given, in order, in one daemon thread; with `thread` False at once in the caller's."""
+
+    def __init__(self, *, thread: bool = True) -> None:
+        self._has_thread = thread
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def alive(self) -> bool:
+        return not self._has_thread or (self._thread is not None and self._thread.is_alive())
+
+    def start(self) -> None:
+        if not self.alive:
+            self._thread = threading.Thread(target=self._run, name="breaker-courier", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._jobs.put(None)
+
+    def carry(self, work: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
+        """A future of what `work` answers; `future` where the caller has made it already."""
+        future = future or Future()
+        if self._has_thread:
+            self._jobs.put((future, work))
+        else:
+            _do(future, work)
+        return future
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            _do(*job)
+
+
+def _do(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except Exception as error:
+        future.set_exception(error)
+
+
+def done(value: T) -> Future[T]:
+    """A future that has its value already."""
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future
+
+
+async def arrival(future: Future[Any], *, seconds: float) -> None:
+    """Wait in an event loop until the future is done, at most so long."""
+    if future.done():
+        return
+    arrived, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def tell(_: Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(arrived.set)
+
+    future.add_done_callback(tell)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(arrived.wait(), seconds)
