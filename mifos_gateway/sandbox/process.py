@@ -7,7 +7,9 @@ import signal
 import sys
 import threading
 import time
+from typing import NoReturn
 
+ENDINGS = (signal.SIGTERM, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
 PARENT_CHECK_SECONDS = 0.2
 
@@ -25,10 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def exit_on_signals() -> None:
-    """SIGTERM and SIGINT end the process at once with 0."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))  # not sys.exit: handlers that hang are not asked
+def hold_signals() -> None:
+    """Keeps SIGTERM and SIGINT for `exit_on_signal`; call it before any thread starts, since threads inherit it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+
+
+def exit_on_signal() -> NoReturn:
+    """Waits for SIGTERM or SIGINT and ends the process at once with 0.
+
+    Not signal.pause(): a signal that comes just before it would be slept through.
+    """
+    signal.sigwait(ENDINGS)
+    os._exit(0)  # not sys.exit: handlers that hang are not asked
 
 
 def follow_parent(expected: int = 0) -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import signal
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -13,7 +12,7 @@ from .connection import Server
 from .desk import Desk
 from .faults import Faults
 from .messages import CONTEXT_PATH, Answer, Request, json_answer
-from .process import exit_on_signals, follow_parent
+from .process import exit_on_signal, follow_parent, hold_signals
 from .reads import echo
 from .records import KEPT_REQUESTS, Ledger, RequestLog
 from .settings import Settings
@@ -28,12 +27,11 @@ class CannotListen(Exception):
 
 def serve(host: str, port: int, *, die_with_parent: int | None = None) -> NoReturn:
     """Serves until SIGTERM or SIGINT; CannotListen when the address cannot be had."""
-    exit_on_signals()
+    hold_signals()
     if die_with_parent is not None:
         follow_parent(die_with_parent)
     print(f"sandbox MIFOS on {Sandbox(host, port).base_url}", flush=True)
-    while True:
-        signal.pause()
+    exit_on_signal()
 
 
 class Sandbox:
