@@ -233,7 +233,7 @@ class Run:
 
     def watch(self) -> None:
         while True:
-            self.pause(1.0)
+            self.pause(0.25)
             for child in list(self.children.values()):
                 if child.code is not None:
                     self._replace(child)
@@ -309,14 +309,14 @@ def answer(port: int, request: str, host: str = "127.0.0.1") -> bytes:
 def interrupted(parent: int) -> bool:
     """Whether GNU make, our parent, waits for us to end because SIGINT or SIGHUP came to it alone.
 
-    It forwards SIGTERM only. While it waits it no longer catches the signal, which Linux shows.
+    It passes on SIGTERM only. Linux shows that its handler runs: the signal is blocked and back to its default.
     """
-    with suppress(OSError, ValueError, StopIteration):
-        status = Path(f"/proc/{parent}/status").read_text()
-        if not status.startswith("Name:\tmake\n"):
-            return False
-        caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt:")).split()[1], 16)
-        return any(not caught >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGHUP))
+    with suppress(OSError, ValueError, KeyError):
+        lines = Path(f"/proc/{parent}/status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        blocked, caught, ignored = (int(status[name], 16) for name in ("SigBlk", "SigCgt", "SigIgn"))
+        signals = 1 << (signal.SIGINT - 1) | 1 << (signal.SIGHUP - 1)
+        return status["Name"] == "make" and bool(blocked & ~caught & ~ignored & signals)
     return False
 
 
