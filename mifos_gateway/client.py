@@ -34,9 +34,8 @@ _ABSOLUTE = re.compile(r"//|[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSENDABLE = re.compile(r"[^\x21-\x7e]|#")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_/-]*")
 _OURS = frozenset(
-    "authorization connection content-length cookie expect fineract-platform-tenantid host proxy-authorization te trailer"
-    " transfer-encoding upgrade user-agent".split()
-)
+    ("authorization", "connection", "content-length", "cookie", "expect", "fineract-platform-tenantid", "host")
+) | {"proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "user-agent"}
 """Headers that a caller cannot set: they say who we are, or where a request ends."""
 
 

@@ -3,7 +3,7 @@
 It plugs into `requests` as an adapter and stands in for urllib3, whose layers would each have to be switched off here:
 its timeouts restart with every byte (11 s late on dripping headers), its URLs are normalised, it sends again by itself,
 its log lines hold the query, and it does not tell whether a byte of the request has left. Parsing an answer is left to
-`http.client`.
+answers.py.
 
     DeadlineAdapter      requests' side: takes or opens a Wire, exchanges, keeps the Wire for the next call
       Wire               a connected socket; each wait is bounded by the time its Call has left
@@ -28,8 +28,8 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import requests
 import urllib3
@@ -37,7 +37,8 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
-from mifos_gateway.errors import GatewayError, InvalidCall, MifosTimeout, MifosUnavailable, ResponseTooLarge, Sent
+from mifos_gateway.answers import Answer, read_answer, too_large
+from mifos_gateway.errors import GatewayError, InvalidCall, MifosTimeout, MifosUnavailable, Sent
 
 TRANSPORT_ERRORS = (OSError, http.client.HTTPException, zlib.error, urllib3.exceptions.HTTPError)
 """All that can go wrong beneath us; requests' own exceptions are OSErrors. What else surfaces is a mistake of ours."""
@@ -46,12 +47,10 @@ _IDLE_SECONDS = 15.0  # Tomcat drops an idle connection after 20 s; a request th
 _LOOK_UPS_AT_ONCE = 8
 _OVERHEAD_BYTES = 1 << 20  # headers, chunk sizes and trailers of an answer, on top of the body's limit
 _ONE_WRITE = 1 << 16  # a body up to this size leaves together with its headers
-_INFLATE_STEP = 1 << 20  # the clock is looked at after each
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\u0100-\U0010ffff]*")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
-_FOLD = re.compile(r"[ \t]*[\r\n]+[ \t]*")
 
 
 class DeadlinePassed(TimeoutError):
@@ -81,7 +80,7 @@ class Call:
         """Account for bytes received, framing included: whatever a peer streams at us comes to an end here."""
         self._room -= count
         if self._room < 0:
-            _too_large()
+            too_large()
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,17 +298,14 @@ class DeadlineAdapter(BaseAdapter):
         try:
             wire = self._take_idle() or self._open(call)
             try:
-                wire.begin(call)
-                answer, complete = _exchange(wire, head, request)
-                body = _read_body(answer, str(request.method), limit=self._limit)
-                response = _response(request, answer, body, limit=self._limit, call=call)
+                answer = self._exchange(wire, head, request, call)
             except BaseException:
                 wire.abort()
                 raise
         except TRANSPORT_ERRORS as error:
             raise as_gateway_error(error, origin=self._origin, call=call) from error
-        self._put_back(wire, keep=complete and not answer.will_close)
-        return response
+        self._put_back(wire, keep=not answer.closes)
+        return _response(request, answer)
 
     def close(self) -> None:
         self._closed = True
@@ -320,6 +316,23 @@ class DeadlineAdapter(BaseAdapter):
     def _open(self, call: Call) -> Wire:
         sock = connect(self._resolver.look_up(self._origin, call), call)
         return Wire(sock if self._tls is None else start_tls(sock, self._tls, self._origin, call))
+
+    def _exchange(self, wire: Wire, head: memoryview, request: requests.PreparedRequest, call: Call) -> Answer:
+        wire.begin(call)
+        refused: OSError | None = None
+        try:
+            _send_request(wire, head, request.body)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            if call.sent is False:
+                raise
+            refused = error  # MIFOS may have answered, 413 say, and hung up on the rest of the body
+        try:
+            answer = read_answer(wire, str(request.method), limit=self._limit, tick=call.time_left)
+        except TRANSPORT_ERRORS as error:
+            if refused is None or _is_deadline(error):
+                raise
+            raise refused from error
+        return answer if refused is None else replace(answer, closes=True)
 
     def _take_idle(self) -> Wire | None:
         """The connection used last that is still good; nothing is sent on it before that is known."""
@@ -387,21 +400,6 @@ def _reason(error: Exception) -> str:
     return f"the exchange broke off ({type(error).__name__})"
 
 
-def _exchange(wire: Wire, head: memoryview, request: requests.PreparedRequest) -> tuple[http.client.HTTPResponse, bool]:
-    """The answer, its body still to be read, and whether MIFOS has read the whole request."""
-    refused: OSError | None = None
-    try:
-        _send_request(wire, head, request.body)
-    except (BrokenPipeError, ConnectionResetError) as error:
-        refused = error  # MIFOS may have answered, 413 say, and hung up on the rest of the body
-    try:
-        return _read_head(wire, str(request.method)), refused is None
-    except TRANSPORT_ERRORS as error:
-        if refused is None or _is_deadline(error):
-            raise
-        raise refused from error
-
-
 def _send_request(wire: Wire, head: memoryview, body: Any) -> None:
     if body and len(body) <= _ONE_WRITE:
         wire.send_all(memoryview(bytes(head) + body))
@@ -411,98 +409,16 @@ def _send_request(wire: Wire, head: memoryview, body: Any) -> None:
         wire.send_all(memoryview(body))
 
 
-def _read_head(wire: Wire, method: str) -> http.client.HTTPResponse:
-    while True:
-        answer = http.client.HTTPResponse(wire, method=method)  # type: ignore[arg-type]  # it only asks for makefile()
-        answer.begin()
-        if answer.status == 101:
-            raise http.client.HTTPException("switches to a protocol that nobody asked for")
-        if answer.status >= 200:  # 100 to 199 come before the answer
-            return answer
-
-
-def _read_body(answer: http.client.HTTPResponse, method: str, *, limit: int) -> bytes:
-    if method == "HEAD" or answer.status in (204, 304):
-        return b""
-    _check_framing(answer)
-    if answer.length is not None and answer.length > limit:
-        _too_large()
-    try:
-        body = answer.read(limit + 1)
-    except ValueError as error:  # http.client takes a chunk of -5 bytes at its word
-        raise http.client.HTTPException("a chunk of impossible size") from error
-    if len(body) > limit:
-        _too_large()
-    if answer.length:  # read(n) keeps silent about a Content-Length that was not reached
-        raise http.client.IncompleteRead(body, answer.length)
-    return body
-
-
-def _check_framing(answer: http.client.HTTPResponse) -> None:
-    """http.client reads on to the connection's end where it does not understand; that would mix answers up."""
-    if answer.chunked:
-        return
-    if answer.headers.get("transfer-encoding") is not None:
-        raise http.client.HTTPException("unknown transfer encoding")
-    lengths = {value.strip() for value in answer.headers.get_all("content-length", [])}
-    if len(lengths) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
-        raise http.client.HTTPException("contradictory content length")
-
-
-def _response(
-    request: requests.PreparedRequest, answer: http.client.HTTPResponse, body: bytes, *, limit: int, call: Call
-) -> requests.Response:
-    headers: CaseInsensitiveDict[str] = CaseInsensitiveDict()
-    for name, value in answer.headers.items():
-        value = _FOLD.sub(" ", value)
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    codings = _codings(headers.get("content-encoding", ""))
-    if codings and body:
-        for coding in reversed(codings):
-            body = _inflate(body, coding, limit=limit, call=call)
-        del headers["content-encoding"]
-        headers.pop("content-length", None)
+def _response(request: requests.PreparedRequest, answer: Answer) -> requests.Response:
     response = requests.Response()
     response.status_code = answer.status
     response.reason = answer.reason
-    response.headers = headers
-    response.encoding = get_encoding_from_headers(headers)
+    response.headers = CaseInsensitiveDict(answer.headers)
+    response.encoding = get_encoding_from_headers(response.headers)
     response.url = str(request.url)
     response.request = request
-    response.raw = io.BytesIO(body)
+    response.raw = io.BytesIO(answer.content)
     return response
-
-
-def _codings(header: str) -> list[str]:
-    """The content codings, outermost last; none if one of them is not ours to undo: the body then stays as it is."""
-    codings = [coding for part in header.split(",") if (coding := part.strip().lower()) not in ("", "identity")]
-    return codings if all(coding in ("gzip", "x-gzip", "deflate") for coding in codings) else []
-
-
-def _inflate(data: bytes, coding: str, *, limit: int, call: Call) -> bytes:
-    if coding == "deflate":  # zlib's format by the standard, bare deflate by custom
-        is_zlib = len(data) > 1 and data[0] & 15 == 8 and (data[0] << 8 | data[1]) % 31 == 0
-        return _inflate_member(data, zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS, limit=limit, call=call)[0]
-    whole, data = _inflate_member(data, zlib.MAX_WBITS + 16, limit=limit, call=call)
-    while data.startswith(b"\x1f\x8b"):  # members may follow one another; anything else is padding
-        more, data = _inflate_member(data, zlib.MAX_WBITS + 16, limit=limit - len(whole), call=call)
-        whole += more
-    return whole
-
-
-def _inflate_member(data: bytes, window: int, *, limit: int, call: Call) -> tuple[bytes, bytes]:
-    """The content and what lies behind its end; in steps, so that a bomb meets the limit and the clock."""
-    decoder, content = zlib.decompressobj(window), bytearray()
-    while not decoder.eof:
-        piece = decoder.decompress(data, _INFLATE_STEP)
-        data = decoder.unconsumed_tail
-        content += piece
-        call.time_left()
-        if len(content) > limit:
-            _too_large()
-        if not (piece or data or decoder.eof):
-            raise zlib.error("it ends too early")
-    return bytes(content), decoder.unused_data
 
 
 def _header_line(name: str, value: str) -> bytes:
@@ -511,7 +427,3 @@ def _header_line(name: str, value: str) -> bytes:
     if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
         raise InvalidCall(f"The header {name} holds characters that no header value has.")
     return f"{name}: {value}\r\n".encode("latin-1")
-
-
-def _too_large() -> NoReturn:
-    raise ResponseTooLarge("MIFOS's answer is larger than MIFOS_MAX_RESPONSE_BYTES.", sent="unknown")
