@@ -1,0 +1,417 @@
+"""One breaker in one process: what its options mean and what outcomes count as."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pybreaker
+import pytest
+
+from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
+from breaker.engine.policy import Policy
+from breaker.engine.window import Outcome
+from breaker.testing import Cluster, Failure, fail, rejected, succeed
+
+
+class Bench:
+    """One breaker under a clock."""
+
+    def __init__(self, **options: Any) -> None:
+        traits = {key: options.pop(key) for key in ("classify", "error_filter", "is_failure") if key in options}
+        self.cluster = Cluster()
+        self.clock = self.cluster.clock
+        self.breaker = SharedCircuitBreaker("x", Policy(**options), sync=self.cluster.workers[0], **traits)
+        self.cluster.beat()
+
+    @property
+    def state(self) -> str:
+        return self.breaker.current_state
+
+    def counts(self) -> tuple[int, int, int, int]:
+        totals = self.breaker.sync.own_totals(self.breaker)
+        return totals.successes, totals.failures, totals.timeouts, totals.rejects
+
+    def take(self, seconds: float) -> None:
+        self.breaker.call(self.clock.advance, seconds)
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_opens_at_the_fifth_failure_of_five() -> None:
+    bench = Bench()
+    fail(bench.breaker, 4)
+    assert bench.state == "closed"
+    fail(bench.breaker)
+    assert bench.state == "open"
+
+
+def test_timeout_counts_a_longer_call_as_a_timeout_and_returns_its_answer() -> None:
+    bench = Bench(timeout=5)
+    assert bench.breaker.call(lambda: bench.clock.advance(5.1) or "late") == "late"
+    bench.take(4.9)
+    assert bench.counts() == (1, 0, 1, 0)
+
+
+def test_a_failing_call_beyond_the_timeout_is_a_timeout() -> None:
+    bench = Bench(timeout=5)
+
+    def slow_failure() -> None:
+        bench.clock.advance(6)
+        raise Failure
+
+    with pytest.raises(Failure):
+        bench.breaker.call(slow_failure)
+    assert bench.counts() == (0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(("threshold", "state"), [(30, "open"), (40, "closed")])
+def test_error_threshold_percentage_must_be_exceeded(threshold: int, state: str) -> None:
+    bench = Bench(error_threshold_percentage=threshold)
+    succeed(bench.breaker, 3)
+    fail(bench.breaker, 2)
+    assert bench.state == state
+
+
+def test_reset_timeout_is_how_long_it_stays_open() -> None:
+    bench = Bench(reset_timeout=7)
+    fail(bench.breaker, 5)
+    bench.cluster.advance(6.75)
+    assert bench.state == "open"
+    bench.cluster.advance(0.25)
+    assert bench.state == "half-open"
+
+
+def test_rolling_count_timeout_is_how_long_failures_count() -> None:
+    bench = Bench(rolling_count_timeout=10, rolling_count_buckets=10)
+    fail(bench.breaker, 4)
+    bench.cluster.advance(10)
+    fail(bench.breaker, 4)
+    assert bench.state == "closed"
+
+
+@pytest.mark.parametrize(("buckets", "still_counted"), [(10, True), (1, False)])
+def test_rolling_count_buckets_say_how_coarsely_the_window_moves(buckets: int, still_counted: bool) -> None:
+    bench = Bench(rolling_count_timeout=10, rolling_count_buckets=buckets)
+    bench.clock.advance(10 - bench.breaker.sync.now() / 1000 % 10 + 5)  # the middle of a window of one bucket
+    fail(bench.breaker, 1)
+    bench.cluster.advance(6)
+    assert (bench.counts()[1] == 1) is still_counted
+
+
+def test_volume_threshold_is_how_many_calls_it_takes() -> None:
+    bench = Bench(volume_threshold=3)
+    fail(bench.breaker, 2)
+    assert bench.state == "closed"
+    fail(bench.breaker)
+    assert bench.state == "open"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_rolling_percentiles_enabled_keeps_the_histogram(enabled: bool) -> None:
+    bench = Bench(rolling_percentiles_enabled=enabled)
+    bench.take(0.2)
+    p99 = bench.breaker.sync.own_totals(bench.breaker).percentile(0.99)
+    assert p99 == pytest.approx(0.2, rel=0.011) if enabled else p99 == 0
+
+
+def test_enabled_false_lets_calls_pass_and_counts_them() -> None:
+    bench = Bench(enabled=False)
+    fail(bench.breaker, 20)
+    assert (bench.state, bench.counts()) == ("closed", (0, 20, 0, 0))
+
+
+def test_capacity_bounds_the_calls_in_flight() -> None:
+    bench = Bench(capacity=2)
+
+    def nested(depth: int) -> None:
+        bench.breaker.call(nested, depth - 1) if depth else None
+
+    bench.breaker.call(nested, 1)
+    with pytest.raises(CallRejected) as raised:
+        bench.breaker.call(nested, 2)
+    assert (raised.value.reason, raised.value.retry_after) == ("capacity", 1)
+    bench.breaker.call(nested, 1)  # the places were given back
+
+
+def test_capacity_rejects_are_not_failures() -> None:
+    bench = Bench(capacity=1)
+    for _ in range(9):
+        bench.breaker.call(lambda: rejected(bench.breaker))
+    assert (bench.state, bench.counts()) == ("closed", (9, 0, 0, 9))
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_half_open_max_calls_are_on_trial_at_once(slots: int) -> None:
+    bench = Bench(reset_timeout=1, half_open_max_calls=slots)
+    fail(bench.breaker, 5)
+    bench.cluster.advance(1)
+    permits = [bench.breaker.admit() for _ in range(slots)]
+    assert rejected(bench.breaker)
+    permits[0].settle(None, None)
+    assert bench.state == "closed"
+
+
+# -- outcomes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_return_is_a_success() -> None:
+    bench = Bench()
+    succeed(bench.breaker)
+    assert bench.counts() == (1, 0, 0, 0)
+
+
+def test_an_exception_is_a_failure_and_is_raised_unchanged() -> None:
+    bench = Bench()
+    error = Failure("this one")
+    with pytest.raises(Failure) as raised:
+        bench.breaker.call(lambda: (_ for _ in ()).throw(error))
+    assert raised.value is error and bench.counts() == (0, 1, 0, 0)
+
+
+def test_a_timeout_error_is_a_timeout() -> None:
+    bench = Bench()
+    fail(bench.breaker, error=TimeoutError)
+    assert bench.counts() == (0, 0, 1, 0)
+
+
+def test_an_open_circuit_rejects_without_calling() -> None:
+    bench = Bench()
+    fail(bench.breaker, 5)
+    with pytest.raises(CallRejected) as raised:
+        bench.breaker.call(pytest.fail, "called")
+    assert (raised.value.code, raised.value.sent, raised.value.reason, raised.value.retry_after, raised.value.breaker) == (
+        "SERVICE_UNAVAILABLE",
+        False,
+        "open",
+        60,
+        "x",
+    )
+    assert bench.counts() == (0, 5, 0, 1)
+
+
+def test_a_rejection_is_pybreakers_error() -> None:
+    assert issubclass(CallRejected, pybreaker.CircuitBreakerError)
+
+
+@pytest.mark.parametrize("error_filter", [[Failure], Failure, lambda error: isinstance(error, Failure)])
+def test_a_filtered_error_counts_as_a_success(error_filter: Any) -> None:
+    bench = Bench(error_filter=error_filter)
+    fail(bench.breaker, 9)
+    assert (bench.state, bench.counts()) == ("closed", (9, 0, 0, 0))
+
+
+def test_is_failure_judges_results() -> None:
+    bench = Bench(is_failure=lambda result: result == 500)
+    for status in (200, 500, 500, 500, 500):
+        assert bench.breaker.call(lambda status=status: status) == status
+    assert (bench.state, bench.counts()) == ("open", (1, 4, 0, 0))
+
+
+def test_classify_judges_everything() -> None:
+    bench = Bench(classify=lambda result, error: Outcome.TIMEOUT if error else Outcome.FAILURE)
+    succeed(bench.breaker)
+    fail(bench.breaker)
+    assert bench.counts() == (0, 1, 1, 0)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_an_interruption_says_nothing_and_gives_the_trial_back(interruption: type[BaseException]) -> None:
+    bench = Bench(reset_timeout=1)
+    fail(bench.breaker, 5)
+    bench.cluster.advance(1)
+    with pytest.raises(interruption):
+        bench.breaker.call(_raise, interruption)
+    assert bench.counts()[:3] == (0, 5, 0)
+    succeed(bench.breaker)  # the next call has the lease at once
+    assert bench.state == "closed"
+
+
+def _raise(error: type[BaseException]) -> None:
+    raise error
+
+
+# -- recovery ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_trials_success_closes_and_its_failure_opens_again() -> None:
+    bench = Bench(reset_timeout=1)
+    fail(bench.breaker, 5)
+    bench.cluster.advance(1)
+    fail(bench.breaker)
+    assert bench.state == "open"
+    bench.cluster.advance(1)
+    succeed(bench.breaker)
+    assert bench.state == "closed"
+
+
+def test_the_window_that_decides_starts_afresh_when_it_closes() -> None:
+    bench = Bench(reset_timeout=1)
+    fail(bench.breaker, 5)
+    bench.cluster.advance(1)
+    succeed(bench.breaker)
+    fail(bench.breaker, 4)
+    assert (bench.state, bench.counts()[1]) == ("closed", 9)
+
+
+def test_a_straggler_from_before_the_trip_decides_nothing() -> None:
+    bench = Bench(reset_timeout=1)
+    early, late = bench.breaker.admit(), bench.breaker.admit()
+    fail(bench.breaker, 5)
+    bench.cluster.advance(1)
+    early.settle(None, None)
+    assert bench.state == "half-open"
+    succeed(bench.breaker)
+    late.settle(None, Failure())
+    assert (bench.state, bench.counts()[:2]) == ("closed", (2, 6))
+
+
+def test_a_permit_counts_once() -> None:
+    bench = Bench()
+    permit = bench.breaker.admit()
+    permit.settle(None, None)
+    permit.settle(None, Failure())
+    assert bench.counts() == (1, 0, 0, 0)
+
+
+# -- pybreaker's faces -------------------------------------------------------------------------------------------------
+
+
+def test_it_decorates_and_guards_blocks() -> None:
+    bench = Bench()
+    assert bench.breaker(lambda: "answer")() == "answer"
+    with bench.breaker.calling():
+        pass
+    with pytest.raises(Failure), bench.breaker.calling():
+        raise Failure
+    assert bench.counts() == (2, 1, 0, 0)
+
+
+def test_listeners_hear_calls_and_changes_and_may_fail() -> None:
+    heard: list[str] = []
+
+    class Listener(pybreaker.CircuitBreakerListener):
+        def before_call(self, cb: Any, func: Any, *args: Any, **kwargs: Any) -> None:
+            heard.append("before")
+
+        def success(self, cb: Any) -> None:
+            heard.append("success")
+            raise RuntimeError("a listener's own fault")
+
+        def failure(self, cb: Any, exc: Any) -> None:
+            heard.append("failure")
+
+        def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+            heard.append(f"{old_state.name}>{new_state.name}")
+
+    bench = Bench(volume_threshold=2, error_threshold_percentage=40)
+    bench.breaker.add_listener(Listener())
+    succeed(bench.breaker)
+    fail(bench.breaker)
+    assert heard == ["before", "success", "before", "closed>open", "failure"]
+
+
+def test_open_close_and_half_open_turn_the_circuit() -> None:
+    bench = Bench()
+    bench.breaker.open()
+    assert bench.breaker.state.name == "open"
+    bench.breaker.half_open()
+    assert bench.state == "half-open"
+    bench.breaker.close()
+    assert bench.state == "closed"
+
+
+def test_it_reads_like_pybreaker() -> None:
+    bench = Bench()
+    succeed(bench.breaker, 2)
+    fail(bench.breaker)
+    assert (bench.breaker.fail_counter, bench.breaker.success_counter, bench.breaker.fail_max) == (1, 2, 5)
+
+
+def test_no_lock_is_held_over_a_call() -> None:
+    bench = Bench()
+    inside, leave = threading.Barrier(3), threading.Event()
+
+    def meet() -> None:
+        inside.wait(5)
+        leave.wait(5)
+
+    threads = [threading.Thread(target=bench.breaker.call, args=(meet,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    inside.wait(5)  # would break if the second had to wait for the first
+    leave.set()
+    for thread in threads:
+        thread.join(5)
+    assert bench.counts()[0] == 2
+
+
+# -- async -------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_async_call_is_guarded() -> None:
+    bench = Bench()
+
+    async def answer(value: int) -> int:
+        return value
+
+    assert await bench.breaker.call_async(answer, 7) == 7
+    assert bench.counts() == (1, 0, 0, 0)
+
+
+async def test_an_async_call_is_cancelled_at_its_timeout() -> None:
+    bench = Bench(timeout=0.05)
+    cancelled = asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    with pytest.raises(TimeoutError):
+        await bench.breaker.call_async(hang)
+    assert cancelled.is_set() and bench.counts() == (0, 0, 1, 0)
+
+
+async def test_an_open_circuit_rejects_an_async_call() -> None:
+    bench = Bench(timeout=0.05)
+
+    async def boom() -> None:
+        raise Failure
+
+    for _ in range(5):
+        with pytest.raises(Failure):
+            await bench.breaker.call_async(boom)
+    with pytest.raises(CallRejected):
+        await bench.breaker.call_async(boom)
+    assert bench.counts() == (0, 5, 0, 1)
+
+
+async def test_a_cancelled_async_trial_gives_its_lease_back() -> None:
+    bench = Bench(reset_timeout=1)
+    fail(bench.breaker, 5)
+    bench.cluster.advance(1)
+    trial = asyncio.create_task(bench.breaker.call_async(asyncio.sleep, 60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    trial.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await trial
+    succeed(bench.breaker)
+    assert bench.state == "closed"
+
+
+# -- telling -----------------------------------------------------------------------------------------------------------
+
+
+def test_rejections_are_told_once_a_second_with_how_many_were_left_out() -> None:
+    bench = Bench()
+    fail(bench.breaker, 5)
+    for _ in range(10):
+        rejected(bench.breaker)
+    bench.clock.advance(1)
+    rejected(bench.breaker)
+    told = [event.left_out for event in bench.cluster.told if type(event).__name__ == "Rejected"]
+    assert told == [0, 9]

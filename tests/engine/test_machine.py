@@ -1,0 +1,122 @@
+"""The transition table, and an operator's word over it."""
+
+import dataclasses
+
+import pytest
+
+from breaker.engine import machine
+from breaker.engine.machine import Act, Action, Force, Snapshot, State, act_on, apply, decide, standing
+from breaker.engine.policy import Policy
+from breaker.engine.window import Outcome, Totals
+
+NOW = 1_000_000
+CLOSED = Snapshot(id="g1", rev="r1", since=NOW - 10_000)
+OPEN = dataclasses.replace(CLOSED, state=State.OPEN, since=NOW - 30_000, until=NOW + 30_000)
+HALF_OPEN = dataclasses.replace(CLOSED, state=State.HALF_OPEN)
+
+
+def test_closed_opens_when_the_rate_is_above_the_threshold() -> None:
+    due = decide(Policy(), CLOSED, Totals(successes=2, failures=3), NOW)
+    assert due is not None and due.after is State.OPEN
+
+
+def test_closed_stays_at_exactly_the_threshold() -> None:
+    assert decide(Policy(), CLOSED, Totals(successes=5, failures=5), NOW) is None
+
+
+def test_closed_stays_below_the_volume() -> None:
+    assert decide(Policy(), CLOSED, Totals(failures=4), NOW) is None
+
+
+def test_timeouts_count_like_failures() -> None:
+    assert decide(Policy(), CLOSED, Totals(failures=2, timeouts=3), NOW) is not None
+
+
+def test_rejects_do_not_count_towards_the_volume() -> None:
+    assert decide(Policy(), CLOSED, Totals(failures=4, rejects=100), NOW) is None
+
+
+@pytest.mark.parametrize(("threshold", "opens"), [(30, True), (70, False)])
+def test_the_threshold_is_the_policys(threshold: float, opens: bool) -> None:
+    due = decide(Policy(error_threshold_percentage=threshold), CLOSED, Totals(successes=5, failures=5), NOW)
+    assert (due is not None) is opens
+
+
+def test_open_waits_for_the_reset_timeout() -> None:
+    assert decide(Policy(), OPEN, None, OPEN.until - 1) is None
+    due = decide(Policy(), OPEN, None, OPEN.until)
+    assert due is not None and due.after is State.HALF_OPEN
+
+
+def test_a_clock_that_stepped_back_does_not_lengthen_the_wait() -> None:
+    an_hour_ago = OPEN.since - 3_600_000
+    assert decide(Policy(), OPEN, None, an_hour_ago, waited_ms=59_999) is None
+    assert decide(Policy(), OPEN, None, an_hour_ago, waited_ms=60_000) is not None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "after"),
+    [(Outcome.SUCCESS, State.CLOSED), (Outcome.FAILURE, State.OPEN), (Outcome.TIMEOUT, State.OPEN)],
+)
+def test_the_trials_outcome_decides(outcome: Outcome, after: State) -> None:
+    due = decide(Policy(), HALF_OPEN, None, NOW, trial=("token", outcome))
+    assert due is not None and (due.after, due.token) == (after, "token")
+
+
+def test_half_open_without_a_trial_stands() -> None:
+    assert decide(Policy(), HALF_OPEN, Totals(failures=100), NOW) is None
+
+
+def test_a_transition_begins_a_new_generation_and_sets_its_end() -> None:
+    due = decide(Policy(reset_timeout=5), CLOSED, Totals(failures=5), NOW)
+    assert due is not None
+    after = apply(CLOSED, due, NOW)
+    assert (after.generation, after.since, after.until) == (2, NOW, NOW + 5_000) and after.id not in ("g1", "")
+
+
+@pytest.mark.parametrize("force", Force)
+def test_a_forced_circuit_does_not_move(force: Force) -> None:
+    forced = dataclasses.replace(CLOSED, force=force)
+    assert decide(Policy(), forced, Totals(failures=100), NOW) is None
+    assert decide(Policy(), dataclasses.replace(OPEN, force=force), None, OPEN.until) is None
+
+
+@pytest.mark.parametrize("policy", [Policy(enabled=False), Policy()])
+def test_a_disabled_circuit_passes_and_does_not_move(policy: Policy) -> None:
+    disabled = CLOSED if not policy.enabled else dataclasses.replace(CLOSED, switch=False)
+    assert decide(policy, disabled, Totals(failures=100), NOW) is None
+    assert standing(policy, disabled, NOW).passes
+
+
+def test_disabled_stands_over_forced_over_computed() -> None:
+    forced = act_on(OPEN, Act(id="a", action=Action.CLOSE), NOW)
+    assert standing(Policy(), forced, NOW).state is State.CLOSED and forced.state is State.OPEN
+    disabled = act_on(act_on(CLOSED, Act(id="a", action=Action.OPEN), NOW), Act(id="b", action=Action.DISABLE), NOW)
+    assert standing(Policy(), disabled, NOW).passes
+    assert standing(Policy(), disabled, NOW).forced is Force.OPEN
+
+
+@pytest.mark.parametrize("action", [Action.RELEASE, Action.ENABLE, Action.RESET])
+@pytest.mark.parametrize("before", [OPEN, HALF_OPEN])
+def test_release_enable_and_reset_start_closed_in_a_new_generation(action: Action, before: Snapshot) -> None:
+    after = act_on(before, Act(id="a", action=action), NOW)
+    assert after.state is State.CLOSED and after.id != before.id and after.generation == before.generation + 1
+
+
+def test_a_force_ends_at_its_time_and_leaves_a_fresh_closed_circuit() -> None:
+    forced = act_on(OPEN, Act(id="a", action=Action.OPEN, for_ms=5_000), NOW)
+    assert forced.force_until == NOW + 5_000
+    assert forced.forced(NOW + 4_999) is Force.OPEN and forced.forced(NOW + 5_000) is None
+    lifted = machine.lift_expired(forced, NOW + 5_000)
+    assert (lifted.force, lifted.state) == (None, State.CLOSED) and lifted.id != forced.id
+
+
+def test_an_operators_enable_stands_over_the_policy() -> None:
+    enabled = act_on(CLOSED, Act(id="a", action=Action.ENABLE), NOW)
+    assert standing(Policy(enabled=False), enabled, NOW).enabled
+
+
+def test_reset_lifts_every_act() -> None:
+    acted = dataclasses.replace(OPEN, force=Force.OPEN, switch=False)
+    reset = act_on(acted, Act(id="a", action=Action.RESET), NOW)
+    assert (reset.force, reset.switch, reset.state) == (None, None, State.CLOSED)

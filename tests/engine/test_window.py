@@ -1,0 +1,71 @@
+"""Totals, rates and percentiles."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from breaker.engine.window import RELATIVE_ERROR, Totals, slot, slot_seconds, tally, total
+
+
+def _tally(*settled: tuple[str, float, str]) -> dict[str, int]:
+    return tally(settled, host="h", process="p", histogram=True)
+
+
+def test_both_error_rates_of_the_documented_example() -> None:
+    totals = Totals(successes=1217, failures=25, timeouts=3, rejects=5)
+    assert (totals.fires, f"{totals.error_rate:.2f}", f"{totals.deciding_error_rate:.2f}") == (1250, "2.24", "2.25")
+
+
+def test_an_empty_window_has_no_rate_and_no_latency() -> None:
+    totals = Totals()
+    assert (totals.error_rate, totals.deciding_error_rate, totals.latency_mean, totals.percentile(0.99)) == (0, 0, 0, 0)
+
+
+def test_a_timeout_is_not_also_a_failure() -> None:
+    totals = total([_tally(("g", 30.0, "t"))])
+    assert (totals.timeouts, totals.failures, totals.fires) == (1, 0, 1)
+
+
+def test_a_reject_counts_as_a_fallback_and_has_no_latency() -> None:
+    totals = total([_tally(("g", 0.0, "r"))])
+    assert (totals.rejects, totals.fallbacks, totals.completed, totals.histogram) == (1, 1, 0, {})
+
+
+def test_one_generation_can_be_summed_alone() -> None:
+    tallies = [_tally(("old", 0.1, "f"), ("new", 0.1, "s")), _tally(("new", 0.1, "f"))]
+    assert total(tallies, generation="new").completed == 2
+    assert total(tallies).completed == 3
+
+
+def test_processes_and_hosts_that_saw_failures_are_counted() -> None:
+    tallies = [
+        tally([("g", 0.1, "f")], host=host, process=process, histogram=False)
+        for host, process in [("a", "1"), ("a", "2"), ("b", "1")]
+    ]
+    totals = total(tallies)
+    assert (totals.processes, totals.hosts) == (3, 2)
+
+
+def test_without_the_histogram_there_are_no_percentiles() -> None:
+    assert not [key for key in tally([("g", 0.1, "s")], host="h", process="p", histogram=False) if key[:2] == "h|"]
+
+
+@given(st.floats(min_value=1e-5, max_value=3600))
+def test_a_slot_stands_for_its_latencies_within_the_stated_error(seconds: float) -> None:
+    assert slot_seconds(slot(seconds)) == pytest.approx(seconds, rel=RELATIVE_ERROR * 1.001)
+
+
+@given(st.lists(st.floats(min_value=1e-5, max_value=100), min_size=1, max_size=200), st.sampled_from([0.5, 0.9, 0.99]))
+def test_a_percentile_is_within_the_stated_error(latencies: list[float], fraction: float) -> None:
+    totals = total([_tally(*(("g", seconds, "s") for seconds in latencies))])
+    rank = max(1, -int(-fraction * len(latencies) // 1))
+    true = sorted(latencies)[rank - 1]
+    assert totals.percentile(fraction) == pytest.approx(true, rel=RELATIVE_ERROR * 1.001)
+
+
+@given(st.lists(st.floats(min_value=1e-5, max_value=100), min_size=2, max_size=100), st.integers(1, 99))
+def test_histograms_merge_without_loss(latencies: list[float], where: int) -> None:
+    settled = [("g", seconds, "s") for seconds in latencies]
+    cut = where % len(settled)
+    parts = total([_tally(*settled[:cut]), _tally(*settled[cut:])])
+    assert parts.histogram == total([_tally(*settled)]).histogram
