@@ -5,6 +5,7 @@ import socket
 import struct
 import sys
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 64 * 1024 * 1024
 SMALLEST_GZIP = 1024
+HANG_UP_SECONDS = 2
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -29,7 +31,7 @@ class Server(ThreadingHTTPServer):
         self.sandbox = sandbox
         self.connections = 0
         self._open: set[socket.socket] = set()
-        self._open_lock = threading.Lock()
+        self._changed = threading.Condition()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), Connection)
 
@@ -41,23 +43,24 @@ class Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._open_lock:
+        with self._changed:
             self.connections += 1
             self._open.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        with self._open_lock:
-            self._open.discard(request)
         super().shutdown_request(request)
+        with self._changed:
+            self._open.discard(request)
+            self._changed.notify_all()
 
     def hang_up(self) -> None:
-        with self._open_lock:
+        """Cuts every connection, and waits a moment for their threads to see it."""
+        with self._changed:
             for connection in self._open:
-                try:
+                with suppress(OSError):  # gone already
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # gone already
+            self._changed.wait_for(lambda: not self._open, HANG_UP_SECONDS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], OSError):  # callers that went away are the daily bread here
@@ -84,10 +87,9 @@ class Connection(BaseHTTPRequestHandler):
             return
         with sandbox.log.running(request):
             trouble = sandbox.faults.pick(request)
-            if trouble is None:
-                self._send(request, sandbox.api.handle(request))
-            else:
-                self._misbehave(request, trouble)
+            answer = self._misbehave(request, trouble) if trouble else sandbox.api.handle(request)
+        if answer is not None:  # sent when it no longer counts as running, so that its caller finds it gone from there
+            self._send(request, answer)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = serve
 
@@ -173,22 +175,24 @@ class Connection(BaseHTTPRequestHandler):
 
     # Wrong on purpose
 
-    def _misbehave(self, request: Request, trouble: Trouble) -> None:
+    def _misbehave(self, request: Request, trouble: Trouble) -> Answer | None:
+        """The answer to send, or None where there is none or it went its own way."""
         fault, api = trouble.fault, self.server.sandbox.api
         spoil = Spoil(crash=fault.after == "crash", burn=fault.answer() if fault.after == "burn" else None)
         done = None if fault.after == "nothing" else api.handle(request, spoil)
         if fault.mode in ("error", "rate_limit"):
-            self._send(request, done if done and fault.after == "burn" else fault.answer())
-        elif fault.mode == "slow":
+            return done if done and fault.after == "burn" else fault.answer()
+        if fault.mode == "slow":
             trouble.wait()
-            self._send(request, done or api.handle(request))
-        elif fault.mode == "hang":
+            return done or api.handle(request)
+        if fault.mode == "hang":
             trouble.wait(self._caller_has_gone)
             self.close_connection = True
         elif fault.mode == "drip":
             self._drip(request, done or api.handle(request), trouble)
         elif fault.mode == "reset":
             self._reset(request, done or (api.handle(request) if fault.where else None), fault.where)
+        return None
 
     def _drip(self, request: Request, answer: Answer, trouble: Trouble) -> None:
         head, body = self._wire(request, answer)
