@@ -86,6 +86,8 @@ def _check_framing(answer: http.client.HTTPResponse) -> None:
     lengths = {value.strip() for value in answer.headers.get_all("content-length", [])}
     if len(lengths) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
         raise http.client.HTTPException("contradictory content length")
+    if lengths and answer.length is None:
+        raise http.client.HTTPException("a content length of too many digits")
 
 
 def _headers(answer: http.client.HTTPResponse) -> dict[str, str]:

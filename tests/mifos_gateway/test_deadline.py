@@ -129,9 +129,11 @@ def reads_nothing(connection: Connection) -> None:
 def test_a_peer_that_does_not_read_the_body_meets_the_limit(
     encrypted: bool, tls: ssl.SSLContext, ca_bundle: Path
 ) -> None:
-    with serving(reads_nothing, tls=tls if encrypted else None, ca_bundle=str(ca_bundle)) as (_, client):
-        with times_out(sent="unknown"):
-            client.send("maker", "POST", "clients", body=b"x" * 32_000_000, timeout=LIMIT)
+    with (
+        serving(reads_nothing, tls=tls if encrypted else None, ca_bundle=str(ca_bundle)) as (_, client),
+        times_out(sent="unknown"),
+    ):
+        client.send("maker", "POST", "clients", body=b"x" * 32_000_000, timeout=LIMIT)
 
 
 def test_what_a_peer_has_not_read_at_the_limit_is_taken_back() -> None:
@@ -268,7 +270,7 @@ def test_a_failed_look_up_is_unavailable_and_nothing_was_sent(monkeypatch: pytes
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     client = MifosClient(config("http://mifos.example"))
-    with pytest.raises(MifosUnavailable, match="mifos.example.*look-up failed") as caught:
+    with pytest.raises(MifosUnavailable, match=r"mifos\.example.*look-up failed") as caught:
         client.send("maker", "GET", "clients", timeout=LIMIT)
     assert caught.value.sent is False
 
