@@ -36,6 +36,7 @@ NOTHING = Decimal(0)
 def create(bank: Bank, payload: Payload) -> Record:
     client = clients.active(bank, payload)
     terms = _terms(bank, payload)
+    interest = terms.pop("interest")
     bank.keep_unique("loans", payload)
     loan = {
         "accountNo": None,
@@ -47,7 +48,7 @@ def create(bank: Bank, payload: Payload) -> Record:
         "currency": CURRENCY,
         **terms,
         "timeline": {"submittedOnDate": day(payload, "submittedOnDate")},
-        "summary": _summary(NOTHING, NOTHING),
+        "summary": _summary(NOTHING, interest),
         "totalOverpaid": NOTHING,
     }
     return _result(bank.add("loans", loan))
@@ -84,7 +85,7 @@ def disburse(bank: Bank, loan_id: int, payload: Payload) -> Record:
     paid_out = amount(payload, "transactionAmount") if "transactionAmount" in payload else loan["principal"]
     bank.keep_unique(TRANSACTIONS, payload)
     LIFECYCLE.decide(loan, "disburse", payload)
-    loan["summary"] = _summary(paid_out, loan["interest"])
+    loan["summary"] = _summary(paid_out, loan["summary"]["interestCharged"])
     transaction = bank.transact(TRANSACTIONS, loan_id, "disbursement", paid_out, payload)
     return _result(loan) | {"subResourceId": transaction["id"], "changes": {"status": loan["status"]}}
 
@@ -143,13 +144,14 @@ def _share(total: Decimal, periods: int, number: int) -> Decimal:
 
 
 def _summary(principal: Decimal, interest: Decimal) -> Record:
+    expected = principal + interest if principal else NOTHING  # nothing is owed before the money is paid out
     return {
         "currency": CURRENCY,
         "principalDisbursed": principal,
         "interestCharged": interest,
-        "totalExpectedRepayment": principal + interest,
+        "totalExpectedRepayment": expected,
         "totalRepayment": NOTHING,
-        "totalOutstanding": principal + interest,
+        "totalOutstanding": expected,
     }
 
 

@@ -1,4 +1,15 @@
-"""A running sandbox MIFOS, in this process, and its control endpoints."""
+"""A running sandbox MIFOS, in this process, and its control endpoints.
+
+| endpoint                   | what it does                                                                   |
+|----------------------------|--------------------------------------------------------------------------------|
+| GET /__sandbox             | says that this is one                                                          |
+| GET POST DELETE /__faults  | the faults in force (see faults.py); DELETE clears them                        |
+| GET POST /__settings       | maker-checker and timing (see settings.py)                                     |
+| GET DELETE /__requests     | what came: count, inFlight, peakInFlight, connections, the `?last=` 1000 rows  |
+| GET /__ledger              | every effect that was done, in order                                           |
+| POST /__reset              | everything as at the start                                                     |
+| any /__echo/…              | what arrived; under /fineract-provider/api/v1/__echo/… behind authentication   |
+"""
 
 import errno
 import json
@@ -164,7 +175,8 @@ def _listen(host: str, port: int, sandbox: Sandbox) -> Server:
     try:
         return Server(host, port, sandbox)
     except (OSError, OverflowError) as error:
-        reason = "the port is in use" if getattr(error, "errno", None) == errno.EADDRINUSE else str(error)
+        in_use = getattr(error, "errno", None) == errno.EADDRINUSE
+        reason = "the port is in use" if in_use else getattr(error, "strerror", None) or str(error)
         raise CannotListen(
             f"cannot listen on {host}:{port}: {reason}; choose another one with --port (0 picks a free one)"
         ) from None
