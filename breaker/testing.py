@@ -1,10 +1,10 @@
 """Breakers under a clock that only moves when told: for tests, of this engine and of code that it guards.
 
-    cluster = Cluster(workers=2)
-    first, second = cluster.breakers("payments", reset_timeout=10)
-    fail(first, times=5)
-    cluster.advance(10)
-    succeed(second)
+cluster = Cluster(workers=2)
+first, second = cluster.breakers("payments", reset_timeout=10)
+fail(first, times=5)
+cluster.advance(10)
+succeed(second)
 """
 
 from __future__ import annotations

@@ -126,7 +126,6 @@ class Sync:
         self._inflight: tuple[int, dict[Bucket, Tally]] | None = None
         self._last_shared: dict[str, Snapshot] = {}
         self._leases: dict[str, tuple[str, str, float]] = {}
-        self._untold: dict[str, tuple[Circuit, State, State]] = {}
         self._restless = {name for name, circuit in self.circuits.items() if circuit.snapshot.ends()}
         self._epoch = ""
         self._seq = 0
@@ -358,26 +357,10 @@ class Sync:
             if whatever or snapshot.seq > circuit.snapshot.seq:
                 self._last_shared[name] = snapshot
                 self._set(circuit, snapshot)
-        self._tell_if_ours(snapshot)
 
     def _set(self, circuit: Circuit, snapshot: Snapshot) -> None:
         circuit.follow(snapshot)
         (self._restless.add if snapshot.ends() else self._restless.discard)(circuit.name)
-
-    def _tell_if_ours(self, snapshot: Snapshot) -> None:
-        """A transition of this process is told once: when its write is answered, or, answer lost, when it is seen."""
-        if ours := self._untold.pop(snapshot.rev, None):
-            circuit, before, after = ours
-            self.tell(
-                events.Transitioned(
-                    breaker=circuit.name,
-                    labels=circuit.labels,
-                    before=before,
-                    after=after,
-                    snapshot=snapshot,
-                    why=snapshot.why,
-                )
-            )
 
     def _turn_by_time(self) -> None:
         for circuit in [self.circuits[name] for name in list(self._restless)]:
@@ -524,18 +507,28 @@ class Sync:
     # -- writes ----------------------------------------------------------------------------------------------------
 
     def _make(self, circuit: Circuit, due: machine.Transition, *, not_before: int = 0) -> bool:
-        """Make a transition in the store that holds now, and tell it when it was ours."""
+        """Make a transition in the store that holds now, and tell it when it was ours.
+
+        Where the shared store goes away over it, the same transition, id and all, is made here: should the shared
+        store have made it all the same, both agree when it is back, and it was told once.
+        """
         snapshot = circuit.snapshot
         after = machine.apply(snapshot, due, self.now())
         event = {"kind": "transition", "from": due.before.value, "to": due.after.value, "why": due.why}
-        while len(self._untold) >= 100:
-            self._untold.pop(next(iter(self._untold)), None)
-        self._untold[due.id] = (circuit, due.before, due.after)
         won = self._write(circuit, snapshot, after, event, not_before=not_before, token=due.token)
+        if won is None:
+            won = self._write(circuit, snapshot, after, event, not_before=not_before, token=due.token)
         if won:
-            self._tell_if_ours(after)
-        elif won is False:
-            self._untold.pop(due.id, None)
+            self.tell(
+                events.Transitioned(
+                    breaker=circuit.name,
+                    labels=circuit.labels,
+                    before=due.before,
+                    after=due.after,
+                    snapshot=after,
+                    why=after.why,
+                )
+            )
         return bool(won)
 
     def _write(
@@ -678,14 +671,12 @@ class Sync:
         return None
 
     def _settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> None:
+        snapshot = circuit.snapshot
         try:
-            for _ in range(2):  # again where the shared store went away over it: the lease went along
-                snapshot, shared = circuit.snapshot, self.sharing
-                if snapshot.id != generation:
-                    return
+            if snapshot.id == generation:
                 due = machine.decide(circuit.policy, snapshot, None, self.now(), trial=(token, outcome))
-                if due is None or self._make(circuit, due) or shared == self.sharing:
-                    return
+                if due is not None:
+                    self._make(circuit, due)
         finally:
             self._leases.pop(token, None)
 

@@ -17,7 +17,8 @@ HALF_OPEN = dataclasses.replace(CLOSED, state=State.HALF_OPEN)
 
 def test_closed_opens_when_the_rate_is_above_the_threshold() -> None:
     due = decide(Policy(), CLOSED, Totals(successes=2, failures=3), NOW)
-    assert due is not None and due.after is State.OPEN
+    assert due is not None
+    assert due.after is State.OPEN
 
 
 def test_closed_stays_at_exactly_the_threshold() -> None:
@@ -45,7 +46,8 @@ def test_the_threshold_is_the_policys(threshold: float, opens: bool) -> None:
 def test_open_waits_for_the_reset_timeout() -> None:
     assert decide(Policy(), OPEN, None, OPEN.until - 1) is None
     due = decide(Policy(), OPEN, None, OPEN.until)
-    assert due is not None and due.after is State.HALF_OPEN
+    assert due is not None
+    assert due.after is State.HALF_OPEN
 
 
 def test_a_clock_that_stepped_back_does_not_lengthen_the_wait() -> None:
@@ -60,7 +62,8 @@ def test_a_clock_that_stepped_back_does_not_lengthen_the_wait() -> None:
 )
 def test_the_trials_outcome_decides(outcome: Outcome, after: State) -> None:
     due = decide(Policy(), HALF_OPEN, None, NOW, trial=("token", outcome))
-    assert due is not None and (due.after, due.token) == (after, "token")
+    assert due is not None
+    assert (due.after, due.token) == (after, "token")
 
 
 def test_half_open_without_a_trial_stands() -> None:
@@ -71,7 +74,8 @@ def test_a_transition_begins_a_new_generation_and_sets_its_end() -> None:
     due = decide(Policy(reset_timeout=5), CLOSED, Totals(failures=5), NOW)
     assert due is not None
     after = apply(CLOSED, due, NOW)
-    assert (after.generation, after.since, after.until) == (2, NOW, NOW + 5_000) and after.id not in ("g1", "")
+    assert (after.generation, after.since, after.until) == (2, NOW, NOW + 5_000)
+    assert after.id not in ("g1", "")
 
 
 @pytest.mark.parametrize("force", Force)
@@ -90,7 +94,8 @@ def test_a_disabled_circuit_passes_and_does_not_move(policy: Policy) -> None:
 
 def test_disabled_stands_over_forced_over_computed() -> None:
     forced = act_on(OPEN, Act(id="a", action=Action.CLOSE), NOW)
-    assert standing(Policy(), forced, NOW).state is State.CLOSED and forced.state is State.OPEN
+    assert standing(Policy(), forced, NOW).state is State.CLOSED
+    assert forced.state is State.OPEN
     disabled = act_on(act_on(CLOSED, Act(id="a", action=Action.OPEN), NOW), Act(id="b", action=Action.DISABLE), NOW)
     assert standing(Policy(), disabled, NOW).passes
     assert standing(Policy(), disabled, NOW).forced is Force.OPEN
@@ -100,15 +105,19 @@ def test_disabled_stands_over_forced_over_computed() -> None:
 @pytest.mark.parametrize("before", [OPEN, HALF_OPEN])
 def test_release_enable_and_reset_start_closed_in_a_new_generation(action: Action, before: Snapshot) -> None:
     after = act_on(before, Act(id="a", action=action), NOW)
-    assert after.state is State.CLOSED and after.id != before.id and after.generation == before.generation + 1
+    assert after.state is State.CLOSED
+    assert after.id != before.id
+    assert after.generation == before.generation + 1
 
 
 def test_a_force_ends_at_its_time_and_leaves_a_fresh_closed_circuit() -> None:
     forced = act_on(OPEN, Act(id="a", action=Action.OPEN, for_ms=5_000), NOW)
     assert forced.force_until == NOW + 5_000
-    assert forced.forced(NOW + 4_999) is Force.OPEN and forced.forced(NOW + 5_000) is None
+    assert forced.forced(NOW + 4_999) is Force.OPEN
+    assert forced.forced(NOW + 5_000) is None
     lifted = machine.lift_expired(forced, NOW + 5_000)
-    assert (lifted.force, lifted.state) == (None, State.CLOSED) and lifted.id != forced.id
+    assert (lifted.force, lifted.state) == (None, State.CLOSED)
+    assert lifted.id != forced.id
 
 
 def test_an_operators_enable_stands_over_the_policy() -> None:

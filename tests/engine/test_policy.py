@@ -47,7 +47,8 @@ def test_the_defaults_are_those_of_the_options_table() -> None:
 def test_a_bad_option_is_named_with_value_and_remedy(option: str, value: object, remedy: str) -> None:
     with pytest.raises(PolicyError) as raised:
         Policy.of({option: value})
-    assert f"{option}={value!r}" in str(raised.value) and remedy in str(raised.value)
+    assert f"{option}={value!r}" in str(raised.value)
+    assert remedy in str(raised.value)
 
 
 def test_all_bad_options_are_named_at_once() -> None:

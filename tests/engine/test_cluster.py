@@ -1,0 +1,503 @@
+"""Several workers over one store: shared state, one trial, operators, and the store going away and coming back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from breaker.engine.circuit import SharedCircuitBreaker
+from breaker.engine.machine import Act, Action, Snapshot
+from breaker.engine.policy import Policy
+from breaker.engine.stores.base import StoreError
+from breaker.engine.window import total
+from breaker.testing import Cluster, Failure, SharedMemory, fail, rejected, states, succeed
+
+
+class Cable:
+    """A worker's way to the shared store, which can be cut; `after` cuts it once a call has arrived."""
+
+    def __init__(self, store: SharedMemory) -> None:
+        self.store = store
+        self.cut = False
+        self.lose_answer_of = ""
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.store, name)
+
+        def through(*args: Any, **kwargs: Any) -> Any:
+            if self.cut:
+                raise StoreError("cut")
+            answer = method(*args, **kwargs)
+            if name == self.lose_answer_of:
+                self.lose_answer_of = ""
+                raise StoreError("the answer was lost")
+            return answer
+
+        return through
+
+
+class Wired:
+    """Two workers, each with its own cable to the store."""
+
+    def __init__(self, **options: Any) -> None:
+        self.cluster = Cluster(0)
+        assert isinstance(self.cluster.store, SharedMemory)
+        self.store = self.cluster.store
+        self.cables = [Cable(self.store), Cable(self.store)]
+        self.cluster.workers = [self.cluster.worker(store=cable) for cable in self.cables]  # type: ignore[arg-type]
+        self.breakers = self.cluster.breakers(**options)
+
+    def lost(self) -> None:
+        for cable in self.cables:
+            cable.cut = True
+        self.cluster.advance(1.25)
+
+    def back(self) -> None:
+        for cable in self.cables:
+            cable.cut = False
+        self.cluster.advance(1)
+
+    def told(self, kind: str) -> int:
+        return sum(type(event).__name__ == kind for event in self.cluster.told)
+
+
+# -- one state ---------------------------------------------------------------------------------------------------------
+
+
+def test_failures_of_different_workers_add_up() -> None:
+    cluster = Cluster(5)
+    breakers = cluster.breakers()
+    for breaker in breakers:
+        fail(breaker)
+    cluster.beat()
+    assert states(breakers) == ["open"] * 5
+
+
+def test_a_transition_is_told_once() -> None:
+    cluster = Cluster(3)
+    breakers = cluster.breakers(reset_timeout=1)
+    fail(breakers[0], 5)
+    cluster.advance(1)
+    succeed(breakers[1])
+    cluster.beat()
+    assert cluster.transitions() == ["CLOSED>OPEN", "OPEN>HALF_OPEN", "HALF_OPEN>CLOSED"]
+
+
+def test_the_unsent_successes_of_others_are_looked_at_before_opening() -> None:
+    """Of ten workers one fails always, and the window has just restarted."""
+    cluster = Cluster(10)
+    breakers = cluster.breakers()
+    for healthy in breakers[1:]:
+        succeed(healthy, 3)
+    fail(breakers[0], 5)
+    assert breakers[0].current_state == "closed"
+
+
+def test_one_trial_in_the_whole_cluster() -> None:
+    cluster = Cluster(4)
+    breakers = cluster.breakers(reset_timeout=1)
+    fail(breakers[0], 5)
+    cluster.advance(1)
+    permit = breakers[2].admit()
+    assert [rejected(breaker) for breaker in breakers] == [True] * 4
+    permit.settle(None, None)
+    cluster.beat()
+    assert states(breakers) == ["closed"] * 4
+
+
+def test_a_refused_worker_does_not_ask_again_at_once() -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers(reset_timeout=1)
+    fail(first, 5)
+    cluster.advance(1)
+    permit = first.admit()
+    assert rejected(second)
+    permit.settle(None, KeyboardInterrupt())  # gives the lease back
+    assert rejected(second)
+    cluster.advance(0.25)
+    assert not rejected(second)
+
+
+def test_a_dead_trial_blocks_for_two_seconds_however_many_press() -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers(reset_timeout=1)
+    fail(first, 5)
+    cluster.advance(1)
+    second.admit()
+    cluster.workers.remove(second.sync)  # it beats no more
+    for _ in range(7):
+        cluster.advance(0.25)
+        assert rejected(first)
+    cluster.advance(0.5)
+    assert not rejected(first)
+
+
+def test_a_running_trial_is_renewed_up_to_its_timeout() -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers(reset_timeout=1, timeout=4)
+    fail(first, 5)
+    cluster.advance(1)
+    permit = second.admit()
+    cluster.advance(4.5)
+    assert rejected(first)  # renewed: 4.5 s are more than a lease of 2
+    cluster.advance(1)
+    assert not rejected(first)  # timeout + 1 s are over: a hung trial does not block for ever
+    permit.settle(None, None)
+    assert first.current_state == "closed"
+
+
+@pytest.mark.parametrize("error", [None, Failure()])
+def test_a_late_trial_decides_nothing(error: Exception | None) -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers(reset_timeout=60, timeout=1)
+    fail(first, 5)
+    cluster.advance(60)
+    late = second.admit()
+    cluster.advance(2.25)
+    current = first.admit()
+    late.settle(None, error)
+    cluster.beat()
+    assert states([first, second]) == ["half-open"] * 2
+    current.settle(None, None)
+    cluster.beat()
+    assert states([first, second]) == ["closed"] * 2
+
+
+def test_the_state_outlives_the_workers() -> None:
+    cluster = Cluster(1)
+    (breaker,) = cluster.breakers()
+    fail(breaker, 5)
+    reborn = Cluster(0, store=cluster.store, clock=cluster.clock)
+    reborn.workers = [reborn.worker(), reborn.worker(wall_ahead=900)]
+    assert states(reborn.breakers()) == ["open", "open"]
+
+
+def test_clocks_minutes_apart_agree_on_the_window_and_the_wait() -> None:
+    cluster = Cluster(0)
+    cluster.workers = [cluster.worker(wall_ahead=seconds) for seconds in (-600, 0, 600)]
+    breakers = cluster.breakers(reset_timeout=2)
+    for breaker, times in zip(breakers, (2, 2, 1), strict=True):
+        fail(breaker, times)
+    cluster.beat()
+    assert states(breakers) == ["open"] * 3
+    assert [breaker.retry_after for breaker in breakers] == [2, 2, 2]
+
+
+def test_an_idle_worker_joins_later_and_follows() -> None:
+    cluster = Cluster(1)
+    (first,) = cluster.breakers()
+    fail(first, 5)
+    late = cluster.worker()
+    breaker = SharedCircuitBreaker("x", Policy(), sync=late)
+    assert breaker.current_state == "open"
+
+
+def test_settings_that_differ_hold_for_their_own_worker() -> None:
+    cluster = Cluster(2)
+    guarded = SharedCircuitBreaker("x", Policy(), sync=cluster.workers[0])
+    unguarded = SharedCircuitBreaker("x", Policy(enabled=False), sync=cluster.workers[1])
+    cluster.beat()
+    fail(guarded, 5)
+    cluster.beat()
+    assert rejected(guarded)
+    assert not rejected(unguarded)
+
+
+def test_reads_see_what_all_have_counted() -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers()
+    succeed(first, 3)
+    succeed(second, 4)
+    cluster.beat()
+    records, shared = first.sync.read()
+    assert shared
+    assert total(records.records["x"].tallies).successes == 7
+
+
+def test_missed_news_are_made_up_for() -> None:
+    wired = Wired()
+    first, second = wired.breakers
+    fail(first, 5)
+    second.sync._cursor = wired.store.cursor()  # as if the stream had been trimmed
+    wired.cluster.advance(1.25)
+    assert second.current_state == "open"
+
+
+# -- operators ---------------------------------------------------------------------------------------------------------
+
+
+def act(breaker: SharedCircuitBreaker, action: Action, **more: Any) -> tuple[Snapshot, Snapshot]:
+    return breaker.sync.act("x", Act(id=f"act-{action.value}-{more}", action=action, **more), {"kind": "operation"})
+
+
+def test_an_act_reaches_every_worker() -> None:
+    cluster = Cluster(3)
+    breakers = cluster.breakers()
+    act(breakers[0], Action.OPEN)
+    cluster.beat()
+    assert states(breakers) == ["open"] * 3
+    assert all(rejected(breaker) for breaker in breakers)
+
+
+def test_forced_open_without_an_end_says_the_reset_timeout() -> None:
+    cluster = Cluster(1)
+    (breaker,) = cluster.breakers(reset_timeout=42)
+    act(breaker, Action.OPEN)
+    cluster.advance(100)
+    assert breaker.retry_after == 42
+    assert breaker.current_state == "open"
+
+
+def test_a_force_ends_at_its_time_in_every_worker() -> None:
+    cluster = Cluster(2)
+    breakers = cluster.breakers()
+    act(breakers[0], Action.OPEN, for_ms=5_000)
+    cluster.beat()
+    assert breakers[1].retry_after == 5
+    cluster.advance(4.75)
+    assert states(breakers) == ["open"] * 2
+    cluster.advance(0.5)
+    assert states(breakers) == ["closed"] * 2
+
+
+def test_forced_closed_never_opens_and_release_starts_afresh() -> None:
+    cluster = Cluster(2)
+    breakers = cluster.breakers()
+    act(breakers[0], Action.CLOSE)
+    cluster.beat()
+    fail(breakers[1], 20)
+    assert states(breakers) == ["closed"] * 2
+    act(breakers[0], Action.RELEASE)
+    cluster.beat()
+    fail(breakers[1], 4)
+    assert breakers[1].current_state == "closed"
+    fail(breakers[1])
+    assert breakers[1].current_state == "open"
+
+
+def test_a_reset_closes_and_drops_the_lease() -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers(reset_timeout=1)
+    fail(first, 5)
+    cluster.advance(1)
+    trial = second.admit()
+    act(first, Action.RESET)
+    cluster.beat()
+    trial.settle(None, Failure())
+    cluster.beat()
+    assert states([first, second]) == ["closed"] * 2
+
+
+def test_an_act_applied_again_yields_to_a_newer_one() -> None:
+    cluster = Cluster(1)
+    (breaker,) = cluster.breakers()
+    _, opened = act(breaker, Action.OPEN)
+    cluster.advance(1)
+    act(breaker, Action.RELEASE)
+    act(breaker, Action.OPEN, act_at=opened.act_at)
+    assert breaker.current_state == "closed"
+
+
+def test_an_act_without_the_store_fails_and_says_so() -> None:
+    wired = Wired()
+    wired.cables[0].cut = True
+    with pytest.raises(StoreError):
+        act(wired.breakers[0], Action.OPEN)
+    wired.back()
+    assert states(wired.breakers) == ["closed"] * 2
+
+
+# -- the store goes away -----------------------------------------------------------------------------------------------
+
+
+def test_a_lost_store_fails_no_call_and_is_told_once() -> None:
+    wired = Wired()
+    wired.lost()
+    for breaker in wired.breakers:
+        succeed(breaker, 10)
+        fail(breaker, 2)
+    wired.cluster.advance(5)
+    assert not any(worker.sharing for worker in wired.cluster.workers)
+    assert (wired.told("StoreLost"), wired.told("StoreBack")) == (2, 0)
+
+
+def test_each_worker_guards_itself_alone() -> None:
+    wired = Wired(reset_timeout=1)
+    first, second = wired.breakers
+    wired.lost()
+    fail(first, 5)
+    assert states([first, second]) == ["open", "closed"]
+    wired.cluster.advance(1)
+    trial = first.admit()
+    assert rejected(first)
+    trial.settle(None, None)
+    assert first.current_state == "closed"
+
+
+def test_an_open_circuit_stays_open_when_the_store_goes() -> None:
+    wired = Wired()
+    fail(wired.breakers[0], 5)
+    wired.cluster.beat()
+    wired.lost()
+    assert states(wired.breakers) == ["open"] * 2
+
+
+def test_three_good_beats_bring_the_shared_state_back() -> None:
+    wired = Wired()
+    wired.lost()
+    for cable in wired.cables:
+        cable.cut = False
+    shared = []
+    for _ in range(3):
+        wired.cluster.beat()
+        shared.append(wired.cluster.workers[0].sharing)
+    assert shared == [False, False, True]
+    assert wired.told("StoreBack") == 2
+
+
+def test_counts_made_alone_are_sent() -> None:
+    wired = Wired()
+    wired.lost()
+    succeed(wired.breakers[0], 7)
+    wired.cluster.advance(1)
+    wired.back()
+    records, shared = wired.breakers[1].sync.read()
+    assert shared
+    assert total(records.records["x"].tallies).successes == 7
+
+
+def test_a_push_whose_answer_was_lost_is_counted_once() -> None:
+    wired = Wired()
+    succeed(wired.breakers[0], 3)
+    wired.cables[0].lose_answer_of = "push"
+    wired.cluster.advance(2)
+    records, _ = wired.breakers[1].sync.read()
+    assert total(records.records["x"].tallies).successes == 3
+
+
+def test_a_transition_whose_answer_was_lost_is_told_once() -> None:
+    wired = Wired()
+    fail(wired.breakers[0], 4)
+    wired.cables[0].lose_answer_of = "write"
+    fail(wired.breakers[0])
+    wired.cluster.advance(2)
+    assert states(wired.breakers) == ["open"] * 2
+    assert wired.cluster.transitions() == ["CLOSED>OPEN"]
+
+
+def test_a_host_cut_off_for_twenty_minutes_does_not_poison_the_cluster() -> None:
+    wired = Wired(reset_timeout=30)
+    first, second = wired.breakers
+    wired.cables[1].cut = True
+    fail(second, 5)
+    for _ in range(40):
+        fail(second)  # the trial
+        wired.cluster.advance(30.25)
+        succeed(first, 10)
+    assert second.snapshot.generation > 40
+    wired.back()
+    assert states([first, second]) == ["closed"] * 2
+
+
+def test_a_host_that_was_cut_off_does_not_undo_an_operators_act() -> None:
+    wired = Wired(reset_timeout=1)
+    first, second = wired.breakers
+    wired.cables[1].cut = True
+    wired.cluster.advance(1.25)
+    act(first, Action.OPEN)
+    fail(second, 5)
+    wired.cluster.advance(3)
+    succeed(second)
+    wired.back()
+    assert states([first, second]) == ["open"] * 2
+
+
+def test_an_open_found_alone_is_taken_when_the_others_cannot_judge() -> None:
+    wired = Wired(reset_timeout=600)
+    first, second = wired.breakers
+    wired.cables[1].cut = True
+    fail(second, 5)
+    wired.cluster.advance(2)
+    wired.back()
+    assert states([first, second]) == ["open"] * 2
+    assert second.retry_after < 600
+
+
+def test_a_store_that_comes_back_empty_is_seeded() -> None:
+    wired = Wired()
+    fail(wired.breakers[0], 5)
+    wired.cluster.beat()
+    wired.store._empty()
+    wired.cluster.advance(2)
+    assert states(wired.breakers) == ["open"] * 2
+    assert wired.store.load(["x"]).records["x"].snapshot.state.value == "OPEN"
+
+
+def test_what_operators_said_is_looked_up_when_the_store_has_lost_it() -> None:
+    lost: list[str] = []
+    wired = Wired()
+    for worker in wired.cluster.workers:
+        worker.on_lost_data = lost.extend
+    wired.store._empty()
+    wired.cluster.advance(2)
+    assert lost[:1] == ["x"]
+
+
+def test_a_store_that_went_back_in_time_is_believed() -> None:
+    wired = Wired()
+    before = dict(wired.store._circuits)
+    fail(wired.breakers[0], 5)
+    wired.cluster.beat()
+    wired.store._circuits, wired.store._seq = before, 1  # a failover to a replica that lagged
+    wired.cluster.advance(2)
+    assert states(wired.breakers) == ["closed"] * 2
+
+
+def test_a_store_that_is_away_at_the_start_is_found_later() -> None:
+    cluster = Cluster(0)
+    assert isinstance(cluster.store, SharedMemory)
+    cable = Cable(cluster.store)
+    cable.cut = True
+    cluster.workers = [cluster.worker(store=cable)]  # type: ignore[arg-type]
+    (breaker,) = cluster.breakers()
+    succeed(breaker)
+    cable.cut = False
+    cluster.advance(2)
+    assert breaker.sync.sharing
+
+
+def test_a_trial_that_ends_after_the_store_went_still_decides_here() -> None:
+    wired = Wired(reset_timeout=1)
+    first, _ = wired.breakers
+    fail(first, 5)
+    wired.cluster.advance(1)
+    trial = first.admit()
+    wired.lost()
+    trial.settle(None, None)
+    assert first.current_state == "closed"
+
+
+def test_a_backward_step_of_the_stores_clock_does_not_lengthen_the_wait() -> None:
+    wired = Wired(reset_timeout=10)
+    first, _ = wired.breakers
+    fail(first, 5)
+    wired.store._clock = lambda real=wired.store._clock: real() - 3_600_000
+    wired.cluster.advance(10.25)
+    assert first.current_state == "half-open"
+
+
+def test_a_fork_begins_with_empty_counts_and_follows_again() -> None:
+    cluster = Cluster(1)
+    (breaker,) = cluster.breakers()
+    fail(breaker, 2)
+    succeed(breaker, 2)
+    parents = cluster.workers[0].process
+    cluster.workers[0].after_fork()  # what the child does
+    assert cluster.workers[0].process != parents
+    cluster.beat()
+    records, shared = breaker.sync.read()
+    assert shared
+    assert total(records.records["x"].tallies).completed == 2
+    assert dataclasses.asdict(breaker.snapshot)["state"] is breaker.snapshot.state

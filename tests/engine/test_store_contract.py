@@ -1,0 +1,328 @@
+"""What every store does, run over memory and over a real Redis."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from breaker.engine.machine import Snapshot, newborn
+from breaker.engine.policy import Policy
+from breaker.engine.stores.base import (
+    Bucket,
+    LeaseRequest,
+    Push,
+    Registration,
+    Store,
+    StoreError,
+    Window,
+    Write,
+)
+from breaker.engine.stores.memory import MemoryStore
+from breaker.engine.stores.redis import RedisStore
+from breaker.engine.window import total
+from tests.programs import RedisServer
+
+FAR = 10**15
+
+
+def client_of(server: RedisServer, **options: Any) -> redis.Redis:
+    options = {"socket_timeout": 0.1, "socket_connect_timeout": 0.1, "retry": Retry(NoBackoff(), 0)} | options
+    return redis.Redis.from_url(server.url, **options)
+
+
+@pytest.fixture(params=["memory", "redis", "redis-resp3"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore(lambda: int(time.time() * 1000))
+        return
+    server = request.getfixturevalue("redis_server")
+    protocol = 3 if request.param == "redis-resp3" else 2
+    client = client_of(server, protocol=protocol)
+    yield RedisStore(lambda: client, namespace="tests")
+    client.close()
+
+
+def write(store: Store, after: Snapshot, expected: str | None, **more: Any) -> Any:
+    return store.write(Write(**{"name": "x", "expected": expected, "after": after, "deadline": FAR} | more))
+
+
+def push(store: Store, sequence: int, **more: Any) -> Any:
+    now = int(time.time() * 1000)
+    return store.push(Push(**{"process": "p", "sequence": sequence, "keep_ms": 60_000, "now": now} | more))
+
+
+def counts(number: int | None = None, **fields: int) -> dict[Bucket, dict[str, int]]:
+    now = int(time.time() * 1000) // 60_000 if number is None else number
+    return {Bucket("x", 60_000, now): {key.replace("_", "|"): count for key, count in fields.items()}}
+
+
+WANTS = {"x": Window(60_000, 2)}
+
+
+def some(state: int = 1) -> Snapshot:
+    return newborn(state)
+
+
+# -- writes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_write_needs_the_rev_that_stands(store: Store) -> None:
+    first, second, third = some(), some(), some()
+    assert write(store, first, None).won
+    assert not write(store, second, None).won
+    assert not write(store, second, "another").won
+    assert write(store, third, first.rev).won
+    assert store.load(["x"]).records["x"].snapshot.id == third.id
+
+
+def test_a_repeated_write_wins_again_without_a_change(store: Store) -> None:
+    after = some()
+    first, again = write(store, after, None), write(store, after, None)
+    assert (again.won, again.current.seq) == (True, first.current.seq)
+
+
+def test_a_refused_write_answers_what_stands(store: Store) -> None:
+    stands = some()
+    write(store, stands, None)
+    assert write(store, some(), None).current.id == stands.id
+
+
+def test_a_late_write_is_refused(store: Store) -> None:
+    assert not write(store, some(), None, deadline=1_000).won
+    assert store.load(["x"]).records["x"].snapshot is None
+
+
+def test_an_early_write_is_refused(store: Store) -> None:
+    assert not write(store, some(), None, not_before=FAR).won
+
+
+def test_a_snapshot_comes_back_as_it_was(store: Store) -> None:
+    after = dataclasses.replace(some(), until=5, force_until=7, switch=False, act_at=3, why={"errorRate": 60.0})
+    write(store, after, None)
+    back = store.load(["x"]).records["x"].snapshot
+    assert dataclasses.replace(back, seq=0) == after
+
+
+def test_writes_are_numbered(store: Store) -> None:
+    assert [write(store, some(), None, name=name).current.seq for name in "abc"] == [1, 2, 3]
+    assert store.load([]).seq == 3
+
+
+# -- counts ------------------------------------------------------------------------------------------------------------
+
+
+def test_counts_add_up(store: Store) -> None:
+    push(store, 1, counts=counts(g_s=2, g_f=1))
+    pushed = push(store, 2, counts=counts(g_s=3), wants=WANTS)
+    totals = total(pushed.windows["x"])
+    assert (totals.successes, totals.failures) == (5, 1)
+
+
+def test_a_repeated_push_adds_nothing(store: Store) -> None:
+    push(store, 1, counts=counts(g_s=2))
+    push(store, 1, counts=counts(g_s=2))
+    assert total(push(store, 2, wants=WANTS).windows["x"]).successes == 2
+
+
+def test_processes_have_sequences_of_their_own(store: Store) -> None:
+    push(store, 5, counts=counts(g_s=1))
+    push(store, 1, process="q", counts=counts(g_s=1))
+    assert total(push(store, 6, wants=WANTS).windows["x"]).successes == 2
+
+
+def test_a_window_leaves_older_buckets_out(store: Store) -> None:
+    push(store, 1, counts=counts(1, g_s=1))
+    assert not total(push(store, 2, wants=WANTS).windows["x"]).successes
+
+
+def test_the_histogram_comes_with_a_load(store: Store) -> None:
+    push(store, 1, counts=counts(g_s=1, h_7=3))
+    tallies = store.load(["x"], windows=WANTS).records["x"].tallies
+    assert total(tallies).histogram == {7: 3}
+
+
+def test_a_push_names_the_live_processes(store: Store) -> None:
+    push(store, 1, process="q")
+    assert push(store, 1, wants=WANTS).live == {"p", "q"}
+
+
+# -- registrations -----------------------------------------------------------------------------------------------------
+
+
+def test_registered_breakers_are_found_with_labels_and_policy(store: Store) -> None:
+    one = Registration(name="x", labels={"service": "S"}, policy=Policy(timeout=5))
+    store.register([one])
+    assert store.load().records["x"].registration == one
+
+
+def test_a_registered_window_is_read_by_its_own_policy(store: Store) -> None:
+    store.register([Registration(name="x", labels={}, policy=Policy(rolling_count_timeout=600))])
+    push(store, 1, counts=counts(g_s=4))
+    assert total(store.load(windows={}).records["x"].tallies).successes == 4
+
+
+# -- leases ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def half_open(store: Store) -> Snapshot:
+    snapshot = some()
+    write(store, snapshot, None)
+    return snapshot
+
+
+def lease(store: Store, snapshot: Snapshot, token: str, **more: Any) -> bool:
+    asked = {"name": "x", "generation": snapshot.id, "token": token, "slots": 1, "longest_ms": 31_000, "deadline": FAR}
+    return store.lease(LeaseRequest(**asked | more)).granted
+
+
+def test_one_lease_at_a_time(store: Store, half_open: Snapshot) -> None:
+    assert lease(store, half_open, "a")
+    assert not lease(store, half_open, "b")
+
+
+def test_asking_again_for_ones_own_lease_is_granted(store: Store, half_open: Snapshot) -> None:
+    assert lease(store, half_open, "a")
+    assert lease(store, half_open, "a")
+
+
+def test_as_many_leases_as_slots(store: Store, half_open: Snapshot) -> None:
+    assert [lease(store, half_open, token, slots=2) for token in "abc"] == [True, True, False]
+
+
+def test_a_released_lease_is_free(store: Store, half_open: Snapshot) -> None:
+    lease(store, half_open, "a")
+    store.release("x", "a")
+    assert lease(store, half_open, "b")
+
+
+def test_a_lease_of_another_generation_is_refused(store: Store, half_open: Snapshot) -> None:
+    assert not lease(store, some(), "a")
+
+
+def test_a_late_lease_is_refused(store: Store, half_open: Snapshot) -> None:
+    assert not lease(store, half_open, "a", deadline=1_000)
+
+
+def test_only_the_holder_writes_with_its_token(store: Store, half_open: Snapshot) -> None:
+    lease(store, half_open, "a")
+    assert not write(store, some(), half_open.rev, token="b").won
+    assert write(store, some(), half_open.rev, token="a").won
+
+
+def test_a_write_drops_the_leases(store: Store, half_open: Snapshot) -> None:
+    lease(store, half_open, "a")
+    after = some()
+    write(store, after, half_open.rev)
+    assert not write(store, some(), after.rev, token="a").won
+    assert lease(store, after, "b")
+
+
+def test_a_lease_never_lasts_beyond_its_longest(store: Store, half_open: Snapshot) -> None:
+    lease(store, half_open, "a", longest_ms=1)
+    time.sleep(0.01)  # the store's own clock
+    push(store, 1, renewals=[("x", "a")])
+    assert lease(store, half_open, "b")
+
+
+# -- news --------------------------------------------------------------------------------------------------------------
+
+
+def test_writes_are_heard_in_order_after_the_cursor(store: Store) -> None:
+    write(store, some(), None, name="before")
+    cursor = store.cursor()
+    a, b = some(), some()
+    write(store, a, None)
+    write(store, b, a.rev)
+    heard = store.listen(cursor, seconds=0.5)
+    assert [(name, snapshot.id) for name, snapshot in heard.changed] == [("x", a.id), ("x", b.id)]
+    assert not store.listen(heard.cursor, seconds=0).changed
+
+
+def test_news_wakes_who_listens(store: Store) -> None:
+    cursor, after = store.cursor(), some()
+    timer = threading.Timer(0.05, write, (store, after, None))
+    timer.start()
+    began = time.monotonic()
+    heard = store.listen(cursor, seconds=5)
+    assert heard.changed[0][1].id == after.id
+    assert time.monotonic() - began < 2
+    timer.join()
+
+
+def test_a_call_for_counts_is_heard_and_answered(store: Store) -> None:
+    cursor = store.cursor()
+    store.call_for_counts("c1")
+    assert list(store.listen(cursor, seconds=0.5).calls) == ["c1"]
+    push(store, 1, answer="c1")
+    assert store.answers("c1", expected=frozenset("p"), seconds=1) == {"p"}
+
+
+def test_who_does_not_answer_is_not_waited_for_long(store: Store) -> None:
+    push(store, 1, answer="c2")
+    assert store.answers("c2", expected=frozenset({"p", "dead"}), seconds=0.02) == {"p"}
+
+
+def test_a_claim_is_won_once(store: Store) -> None:
+    assert [store.claim("tick", milliseconds=60_000) for _ in range(2)] == [True, False]
+
+
+# -- Redis alone -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redis_store(redis_server: RedisServer) -> Iterator[tuple[RedisStore, redis.Redis]]:
+    client = client_of(redis_server)
+    yield RedisStore(lambda: client, namespace="tests"), client
+    client.close()
+
+
+def test_forgotten_scripts_are_loaded_again(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    assert write(store, some(), None).won
+    client.script_flush()
+    assert write(store, some(), None, name="y").won
+
+
+def test_every_key_shares_one_hash_tag_and_the_namespace(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    store.register([Registration(name="x", labels={}, policy=Policy())])
+    snapshot = some()
+    write(store, snapshot, None)
+    lease(store, snapshot, "a")
+    push(store, 1, counts=counts(g_s=1, h_1=1), answer="c")
+    store.call_for_counts("c")
+    assert {key.split(b"}")[0] for key in client.scan_iter()} == {b"breaker:1:{tests"}
+
+
+def test_namespaces_do_not_meet(redis_store: tuple[RedisStore, redis.Redis], redis_server: RedisServer) -> None:
+    store, client = redis_store
+    write(store, some(), None)
+    other = RedisStore(lambda: client, namespace="staging")
+    assert other.load(["x"]).records["x"].snapshot is None
+
+
+def test_garbage_is_a_store_error(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    write(store, some(), None)
+    client.hset("breaker:1:{tests}:circuit:x", "data", "not JSON")
+    with pytest.raises(StoreError):
+        store.load(["x"])
+    client.set("breaker:1:{tests}:circuit:y", "not a hash")
+    with pytest.raises(StoreError):
+        write(store, some(), None, name="y")
+
+
+def test_counts_expire(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    push(store, 1, counts=counts(g_s=1), keep_ms=5_000)
+    (key,) = client.keys("*:counts:*")
+    assert 0 < client.pttl(key) <= 5_000
