@@ -158,7 +158,7 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_HSTS_SECONDS = 0 if DEBUG else ENV["DJANGO_SECURE_HSTS_SECONDS"]
 SECURE_SSL_REDIRECT = ENV["DJANGO_SECURE_SSL_REDIRECT"] and not DEBUG
 # For people's pages only: a redirected call has already shown its token, and a probe must not be redirected.
-SECURE_REDIRECT_EXEMPT = [r"^api/", r"^livez$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^api/", r"^livez$", r"^readyz$", r"^static/"]
 if ENV["DJANGO_SECURE_PROXY_SSL_HEADER"]:
     SECURE_PROXY_SSL_HEADER = (
         "HTTP_" + ENV["DJANGO_SECURE_PROXY_SSL_HEADER"].upper().replace("-", "_"),
