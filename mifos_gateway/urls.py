@@ -27,7 +27,11 @@ class AnythingConverter(_Text):
 register_converter(ClientConverter, "mifos_client")
 register_converter(AnythingConverter, "anything")
 
-urlpatterns = [path("mifos/<mifos_client:client>/<anything:path>", MifosView.as_view(), name="mifos")]
+urlpatterns = [
+    path("mifos/<mifos_client:client>/<anything:path>", MifosView.as_view(), name="mifos"),
+    # Without the slash, Django would redirect to the address above.
+    path("mifos/<mifos_client:client>", MifosView.as_view(schema=None), {"path": ""}),
+]
 probe_urlpatterns = [
     path("livez", LiveView.as_view(), name="livez"),
     path("readyz", ReadyView.as_view(), name="readyz"),

@@ -1,0 +1,56 @@
+"""The schema names every endpoint and error."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    found: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return found
+
+
+@pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete"])
+def test_a_forwarded_method_has_every_answer(schema: dict[str, Any], method: str) -> None:
+    operation = schema["paths"]["/api/v1/mifos/{client}/{path}"][method]
+
+    expected = "200 204 304 400 401 403 404 405 413 500 502 503 504"
+    assert sorted(operation["responses"]) == expected.split()
+    assert operation["security"] == [{"consumerToken": []}]
+
+
+def test_every_error_code_has_an_example(schema: dict[str, Any]) -> None:
+    responses = schema["paths"]["/api/v1/mifos/{client}/{path}"]["post"]["responses"]
+    shown = {
+        code
+        for status, response in responses.items()
+        if status >= "400"
+        for code in response["content"]["application/json"]["examples"]
+    }
+
+    assert {_normal(code) for code in shown} == {_normal(code) for code in _codes()}
+
+
+def _codes() -> set[str]:
+    from mifos_gateway import errors, refusals
+
+    kinds = [*vars(errors).values(), *vars(refusals).values()]
+    own = {kind.code for kind in kinds if isinstance(kind, type) and issubclass(kind, errors.GatewayError)}
+    return own | {"NOT_FOUND", "METHOD_NOT_ALLOWED", "BAD_REQUEST"}
+
+
+def _normal(code: str) -> str:
+    return code.replace("_", "").lower()
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_the_probes_are_there(schema: dict[str, Any], path: str) -> None:
+    assert path in schema["paths"]
+
+
+@pytest.mark.parametrize("address", ["/api/schema/", "/api/docs/"])
+def test_schema_and_documentation_are_public(client: Client, address: str) -> None:
+    assert client.get(address).status_code == 200
