@@ -1,13 +1,14 @@
 """The one path of every call to MIFOS: bulkhead, circuit, client, and what the answer means for the caller."""
 
+from __future__ import annotations
+
 import logging
 import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-import requests
 from django.core.signals import setting_changed
 
 from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
@@ -18,6 +19,9 @@ from mifos_gateway.bulkhead import Bulkhead
 from mifos_gateway.client import MifosClient
 from mifos_gateway.errors import CredentialsRejected, classify, raise_if_credentials_rejected
 from mifos_gateway.refusals import ServiceUnavailable
+
+if TYPE_CHECKING:
+    import requests
 
 log = logging.getLogger("gateway")
 

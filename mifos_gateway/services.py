@@ -4,16 +4,19 @@ What may be raised is drawn in `errors.py` and `refusals.py`; each error has `.c
 `.retry_after`. No route is denied here: the rules are for consumers, and this code has the technical users' rights.
 """
 
+from __future__ import annotations
+
 import json as jsonlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
-
-import requests
 
 from breaker import queries
 from mifos_gateway import conf, guard, idempotency, request_id, targets
 from mifos_gateway.errors import InvalidCall
+
+if TYPE_CHECKING:
+    import requests
 
 Params = Mapping[str, Any] | Sequence[tuple[str, Any]]
 Data = bytes | str | Mapping[str, Any]

@@ -1,14 +1,19 @@
 """Between WSGI and the guard: the request as it was received, and MIFOS's answer as it goes back."""
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import requests
 from django.http import HttpRequest, HttpResponse
 
 from mifos_gateway import api_errors
 from mifos_gateway.errors import MifosUnavailable
 from mifos_gateway.refusals import InvalidBody, InvalidPath, RequestTooLarge
+
+if TYPE_CHECKING:
+    import requests
 
 FORWARDED = {
     "Content-Type": "CONTENT_TYPE",

@@ -1,7 +1,6 @@
 """Alive, and ready."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -36,10 +35,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def database(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Database]:
+def database(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Database:
     found = Database()
     monkeypatch.setattr(probes, "database", PatientCheck(found, monotonic=clock))
-    yield found
+    return found
 
 
 def ready(client: Client) -> tuple[int, dict[str, Any]]:
