@@ -259,22 +259,24 @@ class RedisStore:
     def _await(
         self, streams: list[str], ids: list[str], seconds: float
     ) -> Iterable[tuple[str, list[tuple[str, dict[str, str]]]]]:
-        """XREAD BLOCK on a connection kept for it: the client's short timeout is not meant for a wait."""
+        """XREAD BLOCK on a connection kept for it, waited for on this side.
+
+        Redis ends a blocking command up to 100 ms late (its timer runs ten times a second), so the question stays
+        open over several waits, and the client's own short timeout does not apply to it.
+        """
         client = self._redis
         node = client.get_redis_connection(client.get_node_from_key(streams[0])) if _is_cluster(client) else client
-        pool = node.connection_pool
-        ear, self._ear = self._ear or pool.get_connection(), None
+        ear = self._ear or _Ear(node.connection_pool)
+        self._ear = None
         try:
-            block = ["BLOCK", max(1, int(seconds * 1000))] if seconds > 0 else []
-            ear.send_command("XREAD", *block, "STREAMS", *streams, *ids)
-            if not ear.can_read(timeout=seconds + 0.1):
-                raise TimeoutError("no answer to XREAD")
-            found = node.parse_response(ear, "XREAD") or []
+            ear.ask(streams, ids)
+            found = node.parse_response(ear.connection, "XREAD") if ear.answered(seconds) else None
         except BaseException:
-            ear.disconnect()
-            pool.release(ear)
+            ear.close()
             raise
         self._ear = ear
+        if not found:
+            return
         for stream, entries in found.items() if isinstance(found, dict) else found:
             # RESP3 nests the entries of a stream once more.
             listed = entries[0] if entries and isinstance(entries[0], list) else entries
@@ -286,17 +288,52 @@ class RedisStore:
 
     @_guarded
     def answers(self, call: str, *, expected: frozenset[str], seconds: float) -> frozenset[str]:
-        ends, heard = time.monotonic() + seconds, set[str]()
-        while not heard >= expected and (left := ends - time.monotonic()) > 0:
-            answer = self._redis.blpop([self._key("answers", call)], timeout=max(left, 0.001))
-            if answer is None:
-                break
-            heard.add(_text(answer[1]))
-        return frozenset(heard)
+        """Looked for again and again: BLPOP would come back up to 100 ms late."""
+        ends, pause = time.monotonic() + seconds, 0.0005
+        while True:
+            heard = frozenset(map(_text, self._redis.lrange(self._key("answers", call), 0, -1)))
+            left = ends - time.monotonic()
+            if heard >= expected or left <= 0:
+                return heard
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, 0.004)
 
     @_guarded
     def claim(self, key: str, *, milliseconds: int) -> bool:
         return bool(self._redis.set(self._key("claim", key), "1", nx=True, px=milliseconds))
+
+
+class _Ear:
+    """A connection on which XREAD BLOCK is open."""
+
+    BLOCK = 2.0
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self.connection = pool.get_connection()
+        self._asked: tuple[list[str], list[str]] | None = None
+        self._asked_at = 0.0
+
+    def ask(self, streams: list[str], ids: list[str]) -> None:
+        """Ask, unless this very question is still open. Another one cannot be taken back but by hanging up."""
+        if self._asked == (streams, ids):
+            return
+        if self._asked is not None:
+            self.connection.disconnect()
+        self.connection.send_command("XREAD", "BLOCK", int(self.BLOCK * 1000), "STREAMS", *streams, *ids)
+        self._asked, self._asked_at = (streams, ids), time.monotonic()
+
+    def answered(self, seconds: float) -> bool:
+        if self.connection.can_read(timeout=max(seconds, 0.002)):
+            self._asked = None
+            return True
+        if time.monotonic() - self._asked_at > self.BLOCK + 1:
+            raise TimeoutError("no answer to XREAD")
+        return False
+
+    def close(self) -> None:
+        self.connection.disconnect()
+        self._pool.release(self.connection)
 
 
 _SCRIPTS = ("push", "write", "lease", "gather")
