@@ -539,17 +539,26 @@ def test_a_refused_connection_is_unavailable_and_nothing_was_sent() -> None:
     assert caught.value.sent is False
 
 
-def test_an_answer_given_before_the_whole_body_was_read_is_the_answer() -> None:
+def reads_on(connection: Connection) -> None:
+    connection.sock.shutdown(socket.SHUT_WR)
+    while connection.sock.recv(1 << 20):
+        pass
+
+
+def hangs_up(connection: Connection) -> None:
+    connection.sock.close()
+
+
+@pytest.mark.parametrize("then", [reads_on, hangs_up])
+def test_an_answer_given_before_the_whole_body_was_read_is_the_answer(then: Script) -> None:
     def script(connection: Connection) -> None:
         connection.sock.recv(1000)
         connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-        connection.sock.shutdown(socket.SHUT_WR)
-        while connection.sock.recv(1 << 20):
-            pass
+        then(connection)
 
     with serving(script) as (_, client):
         response = client.send("maker", "POST", "documents", body=b"x" * 8_000_000, timeout=WAIT)
-        assert response.status_code == 413
+        assert (response.status_code, len(kept(client))) == (413, 0 if then is hangs_up else 1)
 
 
 def test_a_body_that_nobody_takes_is_unavailable_and_perhaps_done() -> None:

@@ -136,6 +136,25 @@ def test_a_peer_that_does_not_read_the_body_meets_the_limit(
         client.send("maker", "POST", "clients", body=b"x" * 32_000_000, timeout=LIMIT)
 
 
+def reads_slowly(connection: Connection) -> None:
+    while connection.sock.recv(65536):
+        connection.peer.stopped.wait(0.02)
+
+
+@pytest.mark.parametrize("then", [reads_nothing, reads_slowly])
+def test_a_body_on_a_kept_connection_is_bounded_by_the_limit_of_its_call(then: Script) -> None:
+    def script(connection: Connection) -> None:
+        connection.request()
+        connection.send(OK)
+        then(connection)
+
+    with serving(script) as (peer, client):
+        client.send("maker", "GET", "clients", timeout=5)
+        with times_out(sent="unknown"):
+            client.send("maker", "POST", "clients", body=b"x" * 64_000_000, timeout=LIMIT)
+        assert peer.connections == 1
+
+
 def test_what_a_peer_has_not_read_at_the_limit_is_taken_back() -> None:
     received: list[int] = []
 
