@@ -69,6 +69,7 @@ def answer(
         json.dumps(body), status=status, content_type="application/json", headers=dict(headers or {})
     )
     response.headers["X-Gateway-Error"] = current.code
+    response.headers["Content-Length"] = str(len(response.content))
     return quiet(response)
 
 

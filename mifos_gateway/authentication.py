@@ -3,6 +3,7 @@
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from mifos_gateway import exchange
 from mifos_gateway.refusals import NotAuthenticated
 from mifos_gateway.token_memory import memory
 from mifos_gateway.tokens import Identity
@@ -18,6 +19,7 @@ class ConsumerTokenAuthentication(BaseAuthentication):
         identity = memory.identify(credentials.strip())
         if identity is None:
             raise NotAuthenticated("The token is not valid, was revoked or has expired.")
+        exchange.of(request._request).consumer = identity.name
         return identity, None
 
     def authenticate_header(self, request: Request) -> str:

@@ -2,6 +2,7 @@
 
 What may be raised is drawn in `errors.py` and `refusals.py`; each error has `.code` and `.sent`, a rejected call's also
 `.retry_after`. No route is denied here: the rules are for consumers, and this code has the technical users' rights.
+Call it outside of a transaction: a database connection that you hold stays held while MIFOS answers.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Mifos:
 
         Two calls with one `idempotency_key` are one for MIFOS when user, method, path and query are the same too.
         """
-        method = method.upper()
+        method = _method(method)
         target = targets.parse(_with_query(path, params))
         targets.refuse_tenant_choice(target.query)
         body, content_type = _body(json, data)
@@ -89,6 +90,12 @@ checker = Mifos("checker")
 def get_circuit_breaker_status() -> dict[str, Any]:
     """The `data` of `GET /api/v1/circuit-breaker/status`."""
     return queries.status().as_dict()
+
+
+def _method(method: str) -> str:
+    if not method.isascii() or not method.isalpha():
+        raise InvalidCall(f"{method!r} is no HTTP method.")
+    return method.upper()
 
 
 def _with_query(path: str, params: Params | None) -> str:

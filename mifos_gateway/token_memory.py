@@ -87,11 +87,11 @@ class TokenMemory:
         if self._monotonic() < self._ask_again_at or not self._asking.acquire(timeout=self._patience()):
             return None
         try:
-            self._asking_since = self._monotonic()
+            asked_at = self._asking_since = self._monotonic()
             another_asked = self._live.get(key) or self._unknown.get(key)
             if another_asked and self._is_fresh(another_asked):
                 return another_asked
-            return self._remember(key, self._find(key))
+            return self._remember(key, Remembered(self._find(key), asked_at))
         except DatabaseFailure as error:
             self._note_loss(error)
             return None
@@ -103,12 +103,11 @@ class TokenMemory:
         since = self._asking_since
         return PATIENCE if since is None else max(0.0, PATIENCE - (self._monotonic() - since))
 
-    def _remember(self, key: str, identity: Identity | None) -> Remembered:
+    def _remember(self, key: str, remembered: Remembered) -> Remembered:
         self._note_return()
-        remembered = Remembered(identity, self._monotonic())
         self._live.pop(key, None)
         self._unknown.pop(key, None)
-        kept, most = (self._live, MOST_LIVE) if identity else (self._unknown, MOST_UNKNOWN)
+        kept, most = (self._live, MOST_LIVE) if remembered.identity else (self._unknown, MOST_UNKNOWN)
         while len(kept) >= most:
             del kept[next(iter(kept))]
         kept[key] = remembered

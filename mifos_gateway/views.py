@@ -29,11 +29,10 @@ class MifosView(APIView):
 
     def initial(self, request: Request, client: guard.User, path: str) -> None:
         current = exchange.of(request._request)
-        current.client = client
+        current.client, current.sent = client, False
         consumer: object = request.user
         if not isinstance(consumer, Identity):
-            raise NotAuthenticated("A token is needed: Authorization: Token …")
-        current.consumer = consumer.name
+            raise NotAuthenticated("A token is needed, as in `Authorization: Token mgw_...`.")
         if not consumer.may(client):
             raise Forbidden(f"This consumer may not call MIFOS as {client}.")
         self.target = targets.parse(_raw_target(request._request, path, current))

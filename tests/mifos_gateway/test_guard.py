@@ -187,7 +187,8 @@ def test_a_full_bulkhead_of_an_open_circuit_says_when_that_may_close(mifos: Fake
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_has_all_places(mifos: FakeMifos) -> None:
+def test_a_forked_child_has_all_places(mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_current", guard.current())
     bulkhead = guard.current()._bulkheads["maker"]
     while bulkhead.enter():
         pass

@@ -137,3 +137,9 @@ def test_the_status_is_the_one_of_the_api(mifos: FakeMifos) -> None:
 def test_the_package_has_no_other_names() -> None:
     with pytest.raises(AttributeError):
         _ = mifos_gateway.nothing
+
+
+@pytest.mark.parametrize("method", ["", "GE T", "GET\r\n", "GÉT"])
+def test_no_other_method_is_sent(mifos: FakeMifos, method: str) -> None:
+    with pytest.raises(InvalidCall):
+        maker.request(method, "clients")

@@ -1,0 +1,42 @@
+"""Consumers in the admin."""
+
+import pytest
+from django.test import Client
+
+from mifos_gateway import tokens
+from mifos_gateway.models import Consumer, Token
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def consumer() -> Consumer:
+    tokens.issue("shop", maker=True)
+    return Consumer.objects.get()
+
+
+def test_consumers_are_listed(admin_client: Client, consumer: Consumer) -> None:
+    assert b"shop" in admin_client.get("/admin/mifos_gateway/consumer/").content
+
+
+def test_a_consumers_tokens_are_shown_by_their_beginning(admin_client: Client, consumer: Consumer) -> None:
+    page = admin_client.get(f"/admin/mifos_gateway/consumer/{consumer.pk}/change/").content.decode()
+
+    token = Token.objects.get()
+    assert token.prefix in page
+    assert token.digest not in page
+
+
+def test_consumers_are_revoked_by_an_action(admin_client: Client, consumer: Consumer) -> None:
+    chosen = {"action": "revoke", "_selected_action": [consumer.pk]}
+    response = admin_client.post("/admin/mifos_gateway/consumer/", chosen, follow=True)
+
+    assert b"1 tokens revoked" in response.content
+    assert not Token.objects.filter(revoked_at=None).exists()
+
+
+@pytest.mark.parametrize("address", ["add/", "{pk}/delete/"])
+def test_consumers_are_neither_made_nor_deleted_here(admin_client: Client, consumer: Consumer, address: str) -> None:
+    address = address.format(pk=consumer.pk)
+
+    assert admin_client.get(f"/admin/mifos_gateway/consumer/{address}").status_code == 403
