@@ -39,6 +39,7 @@ class Gateway:
                 "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
                 "BREAKER_NAMESPACE": "acceptance",
                 "WEB_THREADS": "8",
+                "GUNICORN_GRACEFUL_TIMEOUT": "5",
             }
             | environ
         )
