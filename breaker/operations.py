@@ -109,6 +109,8 @@ def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for
         reason=reason,
     )
     try:
+        if registry.sync.shared is None:
+            raise StoreError("no shared store is configured (REDIS_URL): an act would reach this process alone")
         before, after = registry.sync.act(name, wanted, _event(wanted))
     except StoreError as error:
         row.status, row.error = OperatorAct.Status.FAILED, str(error)

@@ -144,8 +144,8 @@ def status(names: Sequence[str] | None = None, *, must_share: bool = False) -> S
     """
     sync = registry.sync
     records, shared = sync.read(names)
-    if must_share and sync.shared is not None and not shared:
-        raise StoreError(sync.lost_reason or "the shared store did not answer")
+    if must_share and not shared:
+        raise StoreError(sync.lost_reason or "no shared store is configured (REDIS_URL)")
     entries = [entry for record in records.records.values() if (entry := _entry(record, records.now)) is not None]
     return Status(shared=shared, at=_moment(records.now), entries=sorted(entries, key=_order))
 

@@ -362,7 +362,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         except BaseException:
             self._give_back(token)
             raise
-        if outcome is None:
+        if outcome is None or outcome is Outcome.REJECT:  # cancelled, or never made
             self._give_back(token)
             return None
         self._count((generation, seconds, outcome.value))

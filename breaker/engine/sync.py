@@ -12,6 +12,7 @@ While the shared store is away each process goes on alone over its memory store,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -230,7 +231,8 @@ class Sync:
         self.circuits[circuit.name] = circuit
         self.local.adopt({circuit.name: circuit.snapshot}, [])
         if self.sharing:
-            self.wait(self._courier.carry(lambda: self._enter([circuit])))
+            with contextlib.suppress(StoreError, TimeoutError):  # the beat sees to it otherwise
+                self._courier.carry(lambda: self._enter([circuit])).result(PATIENCE)
 
     def _enter(self, circuits: Iterable[Circuit]) -> None:
         """Register circuits, seed those that the store has not, and follow what it holds of them."""
@@ -513,6 +515,8 @@ class Sync:
         store have made it all the same, both agree when it is back, and it was told once.
         """
         snapshot = circuit.snapshot
+        if self.shared is not None and not self.sharing:
+            due = dataclasses.replace(due, why={**due.why, "alone": True})
         after = machine.apply(snapshot, due, self.now())
         event = {"kind": "transition", "from": due.before.value, "to": due.after.value, "why": due.why}
         won = self._write(circuit, snapshot, after, event, not_before=not_before, token=due.token)

@@ -11,6 +11,7 @@ from breaker.engine.machine import Snapshot, new_generation
 from breaker.engine.stores.base import (
     LEASE_MS,
     LIVE_MS,
+    REMEMBERED,
     UNSEEN_MS,
     Bucket,
     Heard,
@@ -53,6 +54,7 @@ class MemoryStore:
         self._seen: dict[str, int] = {}
         self._sequences: dict[str, int] = {}
         self._news: list[tuple[str, Snapshot] | str] = []
+        self._forgotten = 0
         self._answered: dict[str, set[str]] = defaultdict(set)
         self._claims: dict[str, int] = {}
 
@@ -108,8 +110,7 @@ class MemoryStore:
             self._circuits[write.name] = after
             if write.drop_leases:
                 self._leases.pop(write.name, None)
-            self._news.append((write.name, after))
-            self._told.notify_all()
+            self._tell((write.name, after))
             return Written(won=True, now=now, current=after)
 
     def _may(self, write: Write, current: Snapshot | None, now: int) -> bool:
@@ -192,26 +193,32 @@ class MemoryStore:
 
     # -- news ------------------------------------------------------------------------------------------------------
 
+    def _tell(self, news: tuple[str, Snapshot] | str) -> None:
+        self._news.append(news)
+        if len(self._news) > 2 * REMEMBERED:
+            del self._news[:REMEMBERED]
+            self._forgotten += REMEMBERED
+        self._told.notify_all()
+
     def cursor(self) -> str:
         with self._lock:
-            return str(len(self._news))
+            return str(self._forgotten + len(self._news))
 
     def listen(self, cursor: str, *, seconds: float) -> Heard:
         with self._lock:
-            start = int(cursor)
+            start = max(0, int(cursor) - self._forgotten)
             if seconds and len(self._news) <= start:
                 self._told.wait(seconds)
             news = self._news[start:]
             return Heard(
-                cursor=str(start + len(news)),
+                cursor=str(self._forgotten + start + len(news)),
                 changed=[item for item in news if not isinstance(item, str)],
                 calls=[item for item in news if isinstance(item, str)],
             )
 
     def call_for_counts(self, call: str) -> None:
         with self._lock:
-            self._news.append(call)
-            self._told.notify_all()
+            self._tell(call)
 
     def answers(self, call: str, *, expected: frozenset[str], seconds: float) -> frozenset[str]:
         with self._lock:

@@ -85,6 +85,8 @@ class RedisStore:
     """
 
     def __init__(self, connect: Callable[[], Any], *, namespace: str) -> None:
+        if not namespace or set(namespace) & set("{}"):
+            raise ValueError(f"namespace={namespace!r}: it stands in a hash tag; leave braces out, and say something")
         self._connect = connect
         self._prefix = f"breaker:{SCHEMA}:{{{namespace}}}:"
         self._connecting = threading.Lock()
@@ -173,10 +175,12 @@ class RedisStore:
         return Records(now=moment, epoch=epoch, seq=seq, records=found)
 
     def _names(self) -> list[str]:
-        client = self._redis
-        seconds, microseconds = client.time()
-        oldest = seconds * 1000 + microseconds // 1000 - UNSEEN_MS
-        return [_text(name) for name in client.zrangebyscore(self._key("names"), oldest, "+inf")]
+        oldest = self._now() - UNSEEN_MS
+        return [_text(name) for name in self._redis.zrangebyscore(self._key("names"), oldest, "+inf")]
+
+    def _now(self) -> int:
+        now, _, _, _ = self._gather([])
+        return now
 
     def _gather(self, keys: Sequence[str]) -> tuple[int, str, int, list[dict[str, str]]]:
         now, epoch, seq, found = self._run("gather", [self._key("meta"), *keys], [new_generation()])
@@ -205,10 +209,9 @@ class RedisStore:
 
     @_guarded
     def register(self, registrations: Sequence[Registration]) -> None:
+        now = self._now()
         for some in _portions(registrations, AT_ONCE):
             pipe = self._redis.pipeline(transaction=False)
-            seconds, microseconds = self._redis.time()
-            now = seconds * 1000 + microseconds // 1000
             pipe.zremrangebyscore(self._key("names"), "-inf", now - UNSEEN_MS)
             for one in some:
                 circuit = self._key("circuit", one.name)
