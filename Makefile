@@ -48,7 +48,7 @@ lock: $(VENV)/lock.stamp
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --extra embedded pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command "make lock" --extra embedded --group dev pyproject.toml -o requirements/dev.txt
+		--custom-compile-command "make lock" --extra embedded --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 
 # A stamp is newer than what it installed, so that a second `make setup` does nothing.
 
