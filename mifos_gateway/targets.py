@@ -16,6 +16,7 @@ _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # A dot, slash, backslash or percent sign: nobody needs them so, and Fineract's own firewall refuses most of them too.
 _DISGUISED = re.compile(r"%(?:2e|2f|5c|25)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 _PATH_PARAMETERS = re.compile(r";[^/]*")
 
 
@@ -76,6 +77,8 @@ def _without_parameters(path: str) -> str:
 
 
 def _refuse_escape_routes(path: str) -> None:
+    if _ABSOLUTE.match(path):
+        raise InvalidPath("The path is an absolute URL.")
     if path.startswith("/") or "//" in path:
         raise InvalidPath("The path holds an empty segment (//).")
     if any(segment.strip() in (".", "..") for segment in path.split("/")):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mifos_gateway import targets
+from mifos_gateway.client import api_path
 from mifos_gateway.refusals import InvalidPath, InvalidQuery
 
 
@@ -47,6 +48,8 @@ from mifos_gateway.refusals import InvalidPath, InvalidQuery
         "clients#fragment",
         "http://evil.example/x",
         "https:%2f%2fevil.example",
+        "http:/evil.example",
+        "http%3A/evil.example",
         "..;/users",
         "clients/..;x=1/users",
         ".;/users",
@@ -174,6 +177,7 @@ def test_what_passes_cannot_climb_for_any_server(raw: str) -> None:
     assert raw.isascii()
     assert raw.isprintable()
     assert target.raw == raw
+    assert api_path(raw).startswith("/api/v")
 
 
 def _decoded(text: str) -> str:
