@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mifos_gateway.sandbox.server import Sandbox
-from tests.acceptance.gateway import CHECKOUT, Gateway, clean_environ
+from tests.acceptance.gateway import CHECKOUT, Gateway, clean_environ, mifos_environ
 
 
 @pytest.fixture
@@ -27,21 +27,31 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def token(migrated_database: Path) -> str:
+    """Good for maker and checker, in every copy of the database."""
+    made = subprocess.run(
+        [sys.executable, "manage.py", "create_consumer", "acceptance", "--maker", "--checker"],
+        env=clean_environ(DJANGO_DEBUG="true", DATABASE_URL=f"sqlite:///{migrated_database}"),
+        cwd=CHECKOUT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return made.stdout.split()[-1]
+
+
 @pytest.fixture
-def start_gateway(tmp_path: Path, migrated_database: Path, sandbox: Sandbox) -> Iterator[Callable[..., Gateway]]:
+def start_gateway(
+    tmp_path: Path, migrated_database: Path, token: str, sandbox: Sandbox
+) -> Iterator[Callable[..., Gateway]]:
     """`start_gateway(REDIS_URL=…, BREAKER_TIMEOUT="1")`; several in a test share database and sandbox."""
     shutil.copy(migrated_database, tmp_path / "db.sqlite3")
     started: list[Gateway] = []
 
     def start(**environ: str) -> Gateway:
-        mifos = {
-            "MIFOS_BASE_URL": sandbox.base_url,
-            "MIFOS_MAKER_USERNAME": "maker",
-            "MIFOS_MAKER_PASSWORD": "sandbox-maker",
-            "MIFOS_CHECKER_USERNAME": "checker",
-            "MIFOS_CHECKER_PASSWORD": "sandbox-checker",
-        }
-        started.append(Gateway(tmp_path, mifos | environ))
+        started.append(Gateway(tmp_path, mifos_environ(sandbox) | environ, token))
         return started[-1]
 
     yield start

@@ -12,6 +12,7 @@ import psutil
 import requests
 
 from config.env import NAMES
+from mifos_gateway.sandbox.server import Sandbox
 from tests.programs import free_port, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -24,10 +25,20 @@ def clean_environ(**variables: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours} | variables
 
 
+def mifos_environ(sandbox: Sandbox) -> dict[str, str]:
+    return {
+        "MIFOS_BASE_URL": sandbox.base_url,
+        "MIFOS_MAKER_USERNAME": "maker",
+        "MIFOS_MAKER_PASSWORD": "sandbox-maker",
+        "MIFOS_CHECKER_USERNAME": "checker",
+        "MIFOS_CHECKER_PASSWORD": "sandbox-checker",
+    }
+
+
 class Gateway:
     """`Gateway(folder, environ)` serves in development mode unless environ says otherwise; `stop()` it at the end."""
 
-    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environ: dict[str, str], token: str = "") -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = folder / f"gateway-{self.port}.log"
@@ -43,7 +54,7 @@ class Gateway:
             }
             | environ
         )
-        self._token = ""
+        self._token = token
         self.start()
 
     def start(self) -> None:
