@@ -63,6 +63,8 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
+    if registry := sys.modules.get("breaker.registry"):
+        registry.start()  # so that the first call need not wait for the shared state
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -151,9 +151,13 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             self._busy_until = float("-inf")
         self.snapshot = snapshot
         self._view = _View(self.policy, snapshot, self.sync.now())
-        if before.state is not snapshot.state:
+
+    def tell_change(self, before: Snapshot) -> None:
+        """Tell pybreaker's listeners that the computed state has changed, as this process sees it."""
+        after = self.snapshot
+        if before.state is not after.state:
             for listener in self._listeners:
-                _spared(listener.state_change, self, _Named(before.state), _Named(snapshot.state))
+                _spared(listener.state_change, self, _Named(before.state), _Named(after.state))
 
     @property  # type: ignore[misc]  # read-only here
     def state(self) -> Any:

@@ -60,6 +60,8 @@ LOOK = 0.02
 """Seconds that a process about to open waits for the counts of the others."""
 GOOD_BEATS = 3
 """Beats that a store which was lost must answer before it is followed again."""
+RETRY = 0.25
+"""Seconds between looks for a store that does not answer."""
 REGISTER = 60.0
 """Seconds between registrations of this process's breakers."""
 TICK_MS = 5_000
@@ -78,6 +80,8 @@ class Circuit(Counted, Protocol):
     seen_open_at: float
 
     def follow(self, snapshot: Snapshot) -> None: ...
+
+    def tell_change(self, before: Snapshot) -> None: ...
 
     def after_fork(self) -> None: ...
 
@@ -121,6 +125,7 @@ class Sync:
         self.beat_at = float("-inf")
         self._joined_before = False
         self._good_beats = 0
+        self._next_try = float("-inf")
         self._lost_at: float | None = None
         self.lost_reason = ""
         self._sequence = self._local_sequence = 0
@@ -269,18 +274,19 @@ class Sync:
         self.beat_at = self.monotonic()
         self.verbose = self._wants_success()
         self._drain()
+        self._push_local()
+        self._turn_by_time()
         if self.shared is not None:
             try:
                 if self.sharing:
                     self._beat_shared()
-                else:
+                elif self.beat_at >= self._next_try:
                     self._try_to_join()
             except StoreError as error:
                 self._good_beats = 0
+                self._next_try = self.monotonic() + RETRY
                 self.lose(str(error))
         self._first_contact.set()
-        self._push_local()
-        self._turn_by_time()
 
     def _beat_shared(self) -> None:
         assert self.shared is not None
@@ -356,13 +362,18 @@ class Sync:
             circuit = self.circuits.get(name)
             if circuit is None or not self.sharing:
                 return
-            if whatever or snapshot.seq > circuit.snapshot.seq:
-                self._last_shared[name] = snapshot
-                self._set(circuit, snapshot)
+            if not whatever and snapshot.seq <= circuit.snapshot.seq:
+                return
+            self._last_shared[name] = snapshot
+            before = self._set(circuit, snapshot)
+        circuit.tell_change(before)
 
-    def _set(self, circuit: Circuit, snapshot: Snapshot) -> None:
+    def _set(self, circuit: Circuit, snapshot: Snapshot) -> Snapshot:
+        """Give a circuit its new snapshot; the one before."""
+        before = circuit.snapshot
         circuit.follow(snapshot)
         (self._restless.add if snapshot.ends() else self._restless.discard)(circuit.name)
+        return before
 
     def _turn_by_time(self) -> None:
         for circuit in [self.circuits[name] for name in list(self._restless)]:
@@ -573,8 +584,10 @@ class Sync:
             self._follow(circuit.name, snapshot)
             return
         with self._mode:
-            if not self.sharing and circuit.snapshot.rev != snapshot.rev:
-                self._set(circuit, snapshot)
+            if self.sharing or circuit.snapshot.rev == snapshot.rev:
+                return
+            before = self._set(circuit, snapshot)
+        circuit.tell_change(before)
 
     def turn(self, circuit: Circuit, after: State) -> bool:
         """Bring a circuit to a state by hand (pybreaker's open, close and half_open); True when it is done."""

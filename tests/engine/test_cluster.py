@@ -351,7 +351,7 @@ def test_three_good_beats_bring_the_shared_state_back() -> None:
         cable.cut = False
     shared = []
     for _ in range(3):
-        wired.cluster.beat()
+        wired.cluster.advance(0.25)
         shared.append(wired.cluster.workers[0].sharing)
     assert shared == [False, False, True]
     assert wired.told("StoreBack") == 2
