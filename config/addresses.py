@@ -11,9 +11,10 @@ from redis.retry import Retry
 REDIS_PATIENCE = 0.1  # seconds: no call of ours waits longer for Redis, so its client must not either
 
 
-def redis_cache(url: str, sentinels: list[tuple[str, int]] | None, sentinel_password: str | None) -> dict[str, Any]:
+def redis_cache(
+    url: str, sentinels: list[tuple[str, int]] | None = None, sentinel_password: str | None = None
+) -> dict[str, Any]:
     """A django-redis connection that gives up at once; with Sentinels the URL's host is the master's name."""
-    timeouts = {"socket_timeout": REDIS_PATIENCE, "socket_connect_timeout": REDIS_PATIENCE}
     options: dict[str, Any] = {
         "SOCKET_TIMEOUT": REDIS_PATIENCE,
         "SOCKET_CONNECT_TIMEOUT": REDIS_PATIENCE,
@@ -22,17 +23,20 @@ def redis_cache(url: str, sentinels: list[tuple[str, int]] | None, sentinel_pass
     }
     if sentinels:
         options |= {
-            "CLIENT_CLASS": "django_redis.client.SentinelClient",
+            "CONNECTION_FACTORY": "django_redis.pool.SentinelConnectionFactory",
             "SENTINELS": sentinels,
-            "SENTINEL_KWARGS": {**timeouts, "retry": Retry(NoBackoff(), 0), "password": sentinel_password},
+            "SENTINEL_KWARGS": {
+                "socket_timeout": REDIS_PATIENCE,
+                "socket_connect_timeout": REDIS_PATIENCE,
+                "retry": Retry(NoBackoff(), 0),
+                "password": sentinel_password,
+            },
         }
     return {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url, "OPTIONS": options}
 
 
-def next_database(url: str | None) -> str | None:
+def next_database(url: str) -> str:
     """The same Redis, the database number after: a cache's clear() empties its whole database."""
-    if not url:
-        return None
     parts, query = urlsplit(url), dict(parse_qsl(urlsplit(url).query))
     number = int(query.get("db") or (parts.path.strip("/") if parts.scheme != "unix" else "") or 0) + 1
     if parts.scheme == "unix" or "db" in query:

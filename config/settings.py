@@ -83,12 +83,13 @@ else:
 
 CACHES: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 if ENV["REDIS_URL"]:
-    CACHES["breaker"] = addresses.redis_cache(ENV["REDIS_URL"], ENV["REDIS_SENTINELS"], ENV["REDIS_SENTINEL_PASSWORD"])
-if cache_url := ENV["CACHE_URL"] or addresses.next_database(ENV["REDIS_URL"]):
-    CACHES["default"] = addresses.redis_cache(cache_url, ENV["REDIS_SENTINELS"], ENV["REDIS_SENTINEL_PASSWORD"])
+    SENTINELS = ENV["REDIS_SENTINELS"], ENV["REDIS_SENTINEL_PASSWORD"]
+    CACHES["breaker"] = addresses.redis_cache(ENV["REDIS_URL"], *SENTINELS)
+    CACHES["default"] = addresses.redis_cache(addresses.next_database(ENV["REDIS_URL"]), *SENTINELS)
+if ENV["CACHE_URL"]:
+    CACHES["default"] = addresses.redis_cache(ENV["CACHE_URL"])
+if "OPTIONS" in CACHES["default"]:
     CACHES["default"]["OPTIONS"]["IGNORE_EXCEPTIONS"] = True  # a cache that is away is a miss, never an error
-if ENV["REDIS_SENTINELS"]:
-    DJANGO_REDIS_CONNECTION_FACTORY = "django_redis.pool.SentinelConnectionFactory"
 
 # --- MIFOS, the breakers, the gateway ---------------------------------------------------------------------------
 

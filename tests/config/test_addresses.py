@@ -14,7 +14,6 @@ from config import addresses
         ("redis://redis?db=2", "redis://redis?db=3"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock?db=1"),
         ("unix:///run/redis.sock?db=4", "unix:///run/redis.sock?db=5"),
-        (None, None),
     ],
 )
 def test_the_cache_is_in_the_next_database(url, following):
