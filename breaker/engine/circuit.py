@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import threading
@@ -30,8 +31,8 @@ ASK_AGAIN = 0.25
 """Seconds for which a process that was refused a trial's lease rejects without asking again."""
 
 _SUCCESS, _FAILURE, _TIMEOUT, _REJECT = (outcome.value for outcome in Outcome)
-_TOLD_PER_SECOND = {_FAILURE: 10, _TIMEOUT: 10, _REJECT: 1, FALLBACK: 1}
-"""How many events of a kind are told a second; an outage must not flood the listeners. Transitions are all told."""
+_TOLD_PER_SECOND = {_FAILURE: 10, _TIMEOUT: 10, FALLBACK: 1}
+"""How many events of a kind are told a second; of rejects it is one. Transitions are all told."""
 _PYBREAKER_STATE = {
     State.CLOSED: pybreaker.STATE_CLOSED,
     State.OPEN: pybreaker.STATE_OPEN,
@@ -46,7 +47,6 @@ class CallRejected(pybreaker.CircuitBreakerError):
     sent = False
 
     def __init__(self, breaker: str, reason: str, retry_after: int) -> None:
-        super().__init__(breaker, reason, retry_after)
         self.breaker = breaker
         self.reason = reason
         """open, half_open (another call is on trial), capacity, or what `refuse` was given."""
@@ -111,6 +111,8 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         self._count = self.outcomes.append
         self._monotonic = self.sync.monotonic
         self._busy_until = float("-inf")
+        self._reject_told_at = float("-inf")
+        self._rejects_untold = itertools.count()
         self._told: dict[str, tuple[float, int, int]] = {}
         self._make_locks()
         self._classify, self._is_failure = classify, is_failure
@@ -171,10 +173,12 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
     @property
     def retry_after(self) -> int:
         """Seconds until a rejected caller may come again, at least 1."""
-        retry_at = self._view.retry_at
-        if retry_at is None:
+        return self._seconds_left(self._view)
+
+    def _seconds_left(self, view: _View) -> int:
+        if view.retry_at is None:
             return max(1, math.ceil(self.policy.reset_timeout))
-        return max(1, math.ceil((retry_at - self.sync.now()) / 1000))
+        return max(1, (view.retry_at - self.sync.now() + 999) // 1000)
 
     @property
     def fail_counter(self) -> int:
@@ -219,6 +223,8 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             self.sync.revive()
             started = self._monotonic()
         view = self._view
+        if view.state is State.OPEN:
+            raise self._reject(view, "open")
         if not (view.passes and self._plain):
             return self._call_with_permit(func, args, kwargs)
         try:
@@ -276,56 +282,68 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
 
     def admit(self) -> Permit:
         """The right to make one call, to be settled exactly once. Raises CallRejected."""
-        permit = self._admit_at_once()
-        if permit is not None:
-            return permit
+        if self._monotonic() - self.sync.beat_at > STALE:
+            self.sync.revive()
         view = self._view
-        token = self._ask(lambda: self.sync.wait(self.sync.lease(self, view.id)))
-        return self._on_trial(view, token)
+        self._admit_at_once(view)
+        if view.passes:
+            return Permit(self, view, None)
+        with self._asking_for_trial(view) as asked:
+            token = self.sync.wait(asked) if asked is not None else None
+        return self._on_trial(view, asked, token)
 
     async def _admit_async(self) -> Permit:
         if self._monotonic() - self.sync.beat_at > STALE:
             await asyncio.to_thread(self.sync.revive)
-        permit = self._admit_at_once()
-        if permit is not None:
-            return permit
         view = self._view
-        # The lock is only tried, so no other coroutine of this loop waits for it meanwhile.
-        if not self._asking.acquire(blocking=False):
-            return self._on_trial(view, None)
-        try:
-            token = await self._wait_async(self.sync.lease(self, view.id))
-        finally:
-            self._asking.release()
-        return self._on_trial(view, token)
+        self._admit_at_once(view)
+        if view.passes:
+            return Permit(self, view, None)
+        with self._asking_for_trial(view) as asked:
+            token = await self.sync.wait_async(asked) if asked is not None else None
+        return self._on_trial(view, asked, token)
 
-    def _admit_at_once(self) -> Permit | None:
-        """A permit, or None when the shared store must be asked for a trial. Raises CallRejected."""
-        if self._monotonic() - self.sync.beat_at > STALE:
-            self.sync.revive()
-        view = self._view
+    def _admit_at_once(self, view: _View) -> None:
+        """What can be decided without asking anyone; takes a place where places are counted. Raises CallRejected."""
         if not view.passes and (view.state is State.OPEN or self._monotonic() < self._busy_until):
             raise self._reject(view, "open" if view.state is State.OPEN else "half_open")
         if self._slots is not None and view.enabled and not self._slots.acquire(blocking=False):
             raise self._reject(view, "capacity")
-        return Permit(self, view, None) if view.passes else None
 
-    def _ask(self, ask: Callable[[], str | None]) -> str | None:
-        """One thread of a process asks at a time; the others take it that the lease is held."""
+    @contextlib.contextmanager
+    def _asking_for_trial(self, view: _View) -> Iterator[Future[str | None] | None]:
+        """The question for a trial's lease. One call of a process asks at a time; the others get None, and take it
+        that the lease is held. The lock is only tried, so no coroutine waits for another."""
         if not self._asking.acquire(blocking=False):
-            return None
+            yield None
+            return
+        asked = None
         try:
-            return ask()
+            asked = self.sync.lease(self, view.id)
+            yield asked
+        except BaseException:
+            self._abandon(asked)
+            raise
         finally:
             self._asking.release()
 
-    def _on_trial(self, view: _View, token: str | None) -> Permit:
+    def _on_trial(self, view: _View, asked: Future[str | None] | None, token: str | None) -> Permit:
         if self._view is view and (token is None or self.policy.half_open_max_calls == 1):
             self._busy_until = self._monotonic() + ASK_AGAIN
         if token is not None:
             return Permit(self, view, token)
-        self._free_slot()
+        self._abandon(asked)
         raise self._reject(view, "half_open")
+
+    def _abandon(self, asked: Future[str | None] | None) -> None:
+        """Nobody waits for the lease any more: should it come, it is given back."""
+        self._free_slot()
+        if asked is not None:
+            asked.add_done_callback(self._give_back_if_granted)
+
+    def _give_back_if_granted(self, asked: Future[str | None]) -> None:
+        if asked.exception() is None:
+            self._give_back(asked.result())
 
     def _free_slot(self) -> None:
         if self._slots is not None:
@@ -337,10 +355,23 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
 
     def _reject(self, view: _View, reason: str, *, retry_after: int | None = None) -> CallRejected:
         self._count((view.id, 0.0, _REJECT))
-        self._tell(_REJECT, lambda n: events.Rejected(breaker=self.name, labels=self.labels, reason=reason, left_out=n))
+        now = self._monotonic()
+        if now - self._reject_told_at >= 1:
+            self._tell_reject(reason, now)
+        else:
+            next(self._rejects_untold)
         if retry_after is None:
-            retry_after = 1 if reason == "capacity" else self.retry_after
+            retry_after = 1 if reason == "capacity" else self._seconds_left(view)
         return CallRejected(self.name, reason, retry_after)
+
+    def _tell_reject(self, reason: str, now: float) -> None:
+        """One reject a second is told, with how many were not: an outage must not flood whoever listens."""
+        with self._telling:
+            if now - self._reject_told_at < 1:
+                return
+            self._reject_told_at = now
+            untold, self._rejects_untold = next(self._rejects_untold), itertools.count()
+        self.sync.tell(events.Rejected(breaker=self.name, labels=self.labels, reason=reason, left_out=untold))
 
     # -- outcomes --------------------------------------------------------------------------------------------------
 

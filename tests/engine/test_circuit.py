@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pybreaker
@@ -413,3 +414,48 @@ def test_rejections_are_told_once_a_second_with_how_many_were_left_out() -> None
     rejected(bench.breaker)
     told = [event.left_out for event in bench.cluster.told if type(event).__name__ == "Rejected"]
     assert told == [0, 9]
+
+
+# -- leases that come too late -----------------------------------------------------------------------------------------
+
+
+class SlowLease:
+    """A half-open breaker whose question for a lease stays open."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bench = Bench(reset_timeout=1, capacity=1)
+        fail(self.bench.breaker, 5)
+        self.bench.cluster.advance(1)
+        self.asked: Future[str | None] = Future()
+        self.given_back: list[str] = []
+        sync = self.bench.breaker.sync
+        monkeypatch.setattr(sync, "lease", lambda circuit, generation: self.asked)
+        monkeypatch.setattr(sync, "give_back", lambda circuit, token: self.given_back.append(token))
+
+
+async def test_a_lease_granted_to_a_cancelled_caller_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowLease(monkeypatch)
+    caller = asyncio.create_task(slow.bench.breaker.call_async(asyncio.sleep, 0))
+    await asyncio.sleep(0.01)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    slow.asked.set_result("token")
+    assert slow.given_back == ["token"]
+
+
+def test_a_lease_that_comes_after_the_callers_patience_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowLease(monkeypatch)
+    assert rejected(slow.bench.breaker)
+    slow.asked.set_result("token")
+    assert slow.given_back == ["token"]
+
+
+def test_a_caller_without_a_lease_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowLease(monkeypatch)
+    slow.asked.set_result(None)
+    for _ in range(2):
+        with pytest.raises(CallRejected) as raised:
+            slow.bench.breaker.call(pytest.fail)
+        assert raised.value.reason == "half_open"
+        slow.bench.clock.advance(0.3)
