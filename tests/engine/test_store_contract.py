@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
 from redis.retry import Retry
 
 from breaker.engine.machine import Snapshot, newborn
@@ -28,7 +29,7 @@ from breaker.engine.stores.base import (
 from breaker.engine.stores.memory import MemoryStore
 from breaker.engine.stores.redis import RedisStore
 from breaker.engine.window import total
-from tests.programs import RedisServer
+from tests.programs import RedisServer, wait_for
 
 FAR = 10**15
 
@@ -38,10 +39,28 @@ def client_of(server: RedisServer, **options: Any) -> redis.Redis:
     return redis.Redis.from_url(server.url, **options)
 
 
-@pytest.fixture(params=["memory", "redis", "redis-resp3"])
+@pytest.fixture(scope="module")
+def cluster_of_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A Redis Cluster whose single node holds every slot."""
+    server = RedisServer(tmp_path_factory.mktemp("cluster"), cluster_enabled="yes")
+    with server.client() as node:
+        node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_for(lambda: "cluster_state:ok" in str(node.execute_command("CLUSTER", "INFO")), "the cluster is whole")
+    client = RedisCluster(host="127.0.0.1", port=server.port, socket_timeout=1)
+    yield client
+    client.close()
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "redis", "redis-resp3", "redis-cluster"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryStore(lambda: int(time.time() * 1000))
+        return
+    if request.param == "redis-cluster":
+        cluster = request.getfixturevalue("cluster_of_one")
+        cluster.flushall()
+        yield RedisStore(lambda: cluster, namespace="tests")
         return
     server = request.getfixturevalue("redis_server")
     protocol = 3 if request.param == "redis-resp3" else 2
