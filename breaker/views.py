@@ -66,6 +66,7 @@ class MonitorView(APIView):
 class StatusView(MonitorView):
     @extend_schema(
         operation_id="circuit_breaker_status",
+        tags=["Circuit breakers"],
         summary="Every breaker's state and numbers",
         description="The cluster's numbers over the rolling window, at most 250 ms old, whichever worker answers.",
         responses={200: StatusSerializer},
@@ -78,6 +79,7 @@ class StatusView(MonitorView):
 class HealthView(MonitorView):
     @extend_schema(
         operation_id="circuit_breaker_health",
+        tags=["Circuit breakers"],
         summary="Whether MIFOS can be called",
         description="503 while one of the twelve breakers is open. Not a readiness probe: see /readyz.",
         responses={200: HealthSerializer, 503: OpenApiResponse(HealthSerializer, "A breaker is open.")},
