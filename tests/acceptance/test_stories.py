@@ -1,0 +1,164 @@
+"""The three stories: MIFOS goes down, MIFOS has a glitch, MIFOS is slow. Two workers, real Redis, scaled times."""
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+
+from mifos_gateway.sandbox.server import Sandbox
+from tests.acceptance.callers import call, get
+from tests.acceptance.gateway import Gateway
+from tests.programs import RedisServer, wait_for
+
+RESET = 3
+
+
+@pytest.fixture
+def guarded(start_gateway: Callable[..., Gateway], redis_server: RedisServer) -> Gateway:
+    return start_gateway(REDIS_URL=redis_server.url, BREAKER_TIMEOUT="5", BREAKER_RESET_TIMEOUT=str(RESET))
+
+
+def breaker(gateway: Gateway) -> dict:
+    return gateway.status()["maker"]["get"]
+
+
+def state(gateway: Gateway) -> str:
+    return breaker(gateway)["state"]
+
+
+def fail_five_times(gateway: Gateway, sandbox: Sandbox) -> list[int]:
+    sandbox.set_faults(mode="error", status=500)
+    return [call(gateway).status for _ in range(5)]
+
+
+def told(gateway: Gateway) -> list[str]:
+    """What the log of all workers says of transitions."""
+    return [
+        f"{level} {text}"
+        for level, text in re.findall(r" (\w+) \[\d+\] \[\S+\] breaker: (Circuit breaker .*?) \[", gateway.log)
+    ]
+
+
+# -- MIFOS goes down ---------------------------------------------------------------------------------------------------
+
+
+def test_it_opens_with_the_fifth_failure_and_then_nothing_goes_out(guarded, sandbox):
+    assert fail_five_times(guarded, sandbox) == [500] * 5
+
+    rejected = [call(guarded) for _ in range(50)]
+
+    assert len(sandbox.requests()) == 5
+    assert {(got.status, got.code) for got in rejected} == {(503, "SERVICE_UNAVAILABLE")}
+
+
+def test_a_rejected_caller_is_told_when_to_come_again(guarded, sandbox):
+    fail_five_times(guarded, sandbox)
+
+    got = call(guarded)
+
+    seconds = int(got.headers["retry-after"])
+    assert 1 <= seconds <= RESET
+    assert got.json == {
+        "success": False,
+        "code": "SERVICE_UNAVAILABLE",
+        "message": f"Service temporarily unavailable. Please try again in {seconds} seconds.",
+        "requestId": got.headers["x-request-id"],
+        "sent": False,
+        "retryAfter": seconds,
+        "breaker": "MIFOS-Maker-get",
+    }
+
+
+def test_it_recovers_with_one_trial_and_tells_each_step_once(guarded, sandbox):
+    fail_five_times(guarded, sandbox)
+    opened, health = breaker(guarded), get(guarded, "/api/v1/circuit-breaker/health")
+    assert (opened["state"], health.status, health.json["healthy"]) == ("OPEN", 503, False)
+    assert health.json["summary"] == {"total": 12, "open": 1, "closed": 11, "halfOpen": 0}
+    assert opened["openedAt"].endswith("Z")
+    assert 1 <= opened["retryAfter"] <= RESET
+
+    wait_for(lambda: state(guarded) == "HALF_OPEN", "half-open", RESET + 1)
+    health = get(guarded, "/api/v1/circuit-breaker/health")
+    assert (health.status, health.json["summary"]["halfOpen"]) == (200, 1)
+    assert len(sandbox.requests()) == 5
+
+    sandbox.set_faults(mode="ok")
+    assert call(guarded).status == 200
+    assert len(sandbox.requests()) == 6
+    wait_for(lambda: state(guarded) == "CLOSED", "closed", 1)
+    assert [call(guarded).status for _ in range(10)] == [200] * 10
+
+    wait_for(lambda: told(guarded)[-1:] == ["INFO Circuit breaker CLOSED - MIFOS API recovered"], "the last line", 1)
+    assert told(guarded) == [
+        "ERROR Circuit breaker OPENED - MIFOS API is failing",
+        "WARNING Circuit breaker HALF-OPEN - Testing MIFOS recovery",
+        "INFO Circuit breaker CLOSED - MIFOS API recovered",
+    ]
+
+
+def test_a_failed_trial_opens_it_again_for_the_whole_time(guarded, sandbox):
+    fail_five_times(guarded, sandbox)
+    wait_for(lambda: state(guarded) == "HALF_OPEN", "half-open", RESET + 1)
+
+    assert call(guarded).status == 500
+
+    assert (call(guarded).status, state(guarded), len(sandbox.requests())) == (503, "OPEN", 6)
+    assert breaker(guarded)["retryAfter"] == RESET
+
+
+def test_each_call_of_an_outage_is_counted_once(guarded, sandbox):
+    fail_five_times(guarded, sandbox)
+    for _ in range(20):
+        call(guarded)
+
+    wait_for(lambda: breaker(guarded)["stats"]["fires"] == 25, "all are counted", 1)
+    stats = breaker(guarded)["stats"]
+    assert {key: stats[key] for key in ("successes", "failures", "timeouts", "rejects", "fallbacks")} == {
+        "successes": 0,
+        "failures": 5,
+        "timeouts": 0,
+        "rejects": 20,
+        "fallbacks": 20,
+    }
+    assert (stats["errorRate"], stats["decidingErrorRate"]) == ("20.00%", "100.00%")
+
+
+# -- a glitch ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_glitch_opens_nothing_and_leaves_with_the_window(start_gateway, redis_server, sandbox):
+    gateway = start_gateway(REDIS_URL=redis_server.url, BREAKER_ROLLING_COUNT_TIMEOUT="3")
+    sandbox.set_faults(mode="error", times=2)
+
+    assert [call(gateway).status for _ in range(5)] == [500, 500, 200, 200, 200]
+
+    wait_for(lambda: breaker(gateway)["stats"]["fires"] == 5, "all are counted", 1)
+    assert (state(gateway), breaker(gateway)["stats"]["errorRate"]) == ("CLOSED", "40.00%")
+    wait_for(lambda: breaker(gateway)["stats"]["errorRate"] == "0.00%", "the window forgets", 4)
+    assert "OPENED" not in gateway.log
+
+
+# -- slow MIFOS --------------------------------------------------------------------------------------------------------
+
+
+def test_slow_answers_are_cut_at_the_limit_and_count_as_timeouts(start_gateway, redis_server, sandbox):
+    """35 s answers against a limit of 30 s, in a sixtieth of the time."""
+    gateway = start_gateway(REDIS_URL=redis_server.url, BREAKER_TIMEOUT="0.5")
+    for _ in range(10):  # a worker's first call pays for imports
+        call(gateway, user="checker")
+    sandbox.set_faults(mode="slow", seconds=0.5 * 35 / 30)
+
+    late = [call(gateway) for _ in range(5)]
+
+    assert {(got.status, got.code, got.json["sent"]) for got in late} == {(504, "GATEWAY_TIMEOUT", "unknown")}
+    assert min(got.seconds for got in late) >= 0.5
+    # 100 ms are the promise; the rest is what a busy machine may add to a whole HTTP call.
+    assert sorted(got.seconds for got in late)[2] < 0.6
+    assert max(got.seconds for got in late) < 0.85
+    stats = breaker(gateway)["stats"]
+    assert (stats["timeouts"], stats["failures"]) == (5, 0)
+    began = time.monotonic()
+    assert call(gateway).status == 503
+    assert time.monotonic() - began < 0.5
+    assert "MIFOS request timed out (timeout: 500ms)" in gateway.log
