@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -165,7 +165,7 @@ def _entry(record: Record, now: int) -> Entry | None:
     if own is not None:
         labels, policy = own.labels, own.policy
     elif record.registration is not None:
-        labels, policy = Labels(**record.registration.labels), record.registration.policy
+        labels, policy = _labels(record.registration.labels), record.registration.policy
     else:
         return None
     snapshot = record.snapshot or machine.newborn(now)
@@ -178,6 +178,11 @@ def _entry(record: Record, now: int) -> Entry | None:
         totals=total(record.tallies),
         now=now,
     )
+
+
+def _labels(registered: Mapping[str, str]) -> Labels:
+    """Those that this version knows: during a roll-out a newer one may have registered more."""
+    return Labels(**{name: registered[name] for name in ("service", "group", "key") if name in registered})
 
 
 def _order(entry: Entry) -> tuple[int, int, str]:

@@ -11,10 +11,12 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any
 
-from asgiref.sync import markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
 from breaker import conf
 from breaker.engine.circuit import CallRejected, Permit, SharedCircuitBreaker
@@ -104,6 +106,10 @@ class Call:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
+_entered: ContextVar[tuple[AbstractContextManager[Permit], ...]] = ContextVar("breaker_entered", default=())
+"""The blocks entered and not yet left, by thread and by asyncio task: the tasks of one thread leave in any order."""
+
+
 class Guarded:
     """A function behind its breaker: call it, or, when made without a function, decorate with it or enter it."""
 
@@ -115,8 +121,8 @@ class Guarded:
         self.breaker = breaker
         self._func = func
         self._fallback = fallback
-        self._entered = threading.local()
-        self._async = inspect.iscoroutinefunction(func)
+        self._fallback_takes = _takes(fallback) if fallback is not None else 0
+        self._async = _is_async(func)
         if self._async:
             markcoroutinefunction(self)
 
@@ -131,45 +137,68 @@ class Guarded:
         try:
             return self.breaker.call(func, *args, **kwargs)
         except Exception as error:
-            return self._fall_back(error, args, kwargs)
+            if not self._falls_back_on(error):
+                raise
+            try:
+                answer = self._fall_back(error, args, kwargs)
+            except Exception as fault:
+                if fault is error:
+                    raise
+                raise error from _parted(fault, error)
+            self._count_fallback(error)
+            return answer
 
     async def _call_async(self, *args: Any, **kwargs: Any) -> Any:
         assert self._func is not None
         try:
             return await self.breaker.call_async(self._func, *args, **kwargs)
         except Exception as error:
-            if self._fallback is None:
+            if not self._falls_back_on(error):
                 raise
-            answer = self._fall_back(error, args, kwargs)
-            return await answer if inspect.isawaitable(answer) else answer
+            try:
+                answer = self._fall_back(error, args, kwargs)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+            except Exception as fault:
+                if fault is error:
+                    raise
+                raise error from _parted(fault, error)
+            self._count_fallback(error)
+            return answer
+
+    def _falls_back_on(self, error: Exception) -> bool:
+        """On a reject, a failure and a timeout; not on an error that counts as a success."""
+        if self._fallback is None:
+            return False
+        return self._rejected(error) or self.breaker.outcome(None, error, 0.0) is not Outcome.SUCCESS
+
+    def _rejected(self, error: Exception) -> bool:
+        """Whether this breaker turned the call away, not one that the function came to."""
+        return isinstance(error, CallRejected) and error.breaker == self.breaker.name
 
     def _fall_back(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the fallback answers on a reject, a failure or a timeout; else the original error."""
-        rejected = isinstance(error, CallRejected)
-        if not rejected and self.breaker.outcome(None, error, 0.0) is Outcome.SUCCESS:
-            raise error
+        """Call the fallback with as much as it takes."""
         assert self._fallback is not None
-        try:
-            answer = _offer(self._fallback, Call(breaker=self.breaker.name, args=args, kwargs=kwargs), error)
-        except Exception as fault:
-            raise error from fault
-        if not rejected:
+        offered = (Call(breaker=self.breaker.name, args=args, kwargs=kwargs), error)
+        return self._fallback(*offered[len(offered) - self._fallback_takes :])
+
+    def _count_fallback(self, error: Exception) -> None:
+        if not self._rejected(error):  # that one was counted with its rejection
             self.breaker.count_fallback()
-        return answer
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """As a method: bound like the function that it wraps."""
-        return self if instance is None else functools.partial(self, instance)
+        """As a method: bound like the function that it wraps, and carrying `.breaker` like it."""
+        return self if instance is None else MethodType(self, instance)
 
     def __enter__(self) -> Permit:
         block: AbstractContextManager[Permit] = self.breaker.calling()
         permit = block.__enter__()
-        stack = self._entered.__dict__.setdefault("blocks", [])
-        stack.append(block)
+        _entered.set((*_entered.get(), block))
         return permit
 
     def __exit__(self, *raised: Any) -> bool | None:
-        block: AbstractContextManager[Permit] = self._entered.blocks.pop()
+        *others, block = _entered.get()
+        _entered.set(tuple(others))
         return block.__exit__(*raised)
 
     def __repr__(self) -> str:
@@ -222,17 +251,29 @@ def create_circuit_breaker(
 
 
 def _name_of(func: Callable[..., Any]) -> str:
+    func = _without_partial(func)
     qualified = f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', type(func).__qualname__)}"
-    return re.sub(r"[^A-Za-z0-9._:-]+", "", qualified).lstrip("._:-")[:100]
+    return re.sub(r"[^A-Za-z0-9._:-]+", "", qualified)[-100:].lstrip("._:-")  # the end is what tells two apart
 
 
-def _offer(fallback: Callable[..., Any], call: Call, error: Exception) -> Any:
-    """Call a fallback with as much as it takes."""
-    offered = (call, error)
-    return fallback(*offered[len(offered) - _takes(fallback) :])
+def _without_partial(func: Any) -> Any:
+    while isinstance(func, functools.partial):
+        func = func.func
+    return func
 
 
-@functools.cache
+def _is_async(func: Any) -> bool:
+    func = _without_partial(func)
+    return iscoroutinefunction(func) or iscoroutinefunction(getattr(type(func), "__call__", None))  # noqa: B004 - read
+
+
+def _parted(fault: Exception, error: Exception) -> Exception:
+    """A fallback's error without `from error`: being that error's cause in turn, it would close a circle."""
+    if fault.__cause__ is error:
+        fault.__cause__ = None
+    return fault
+
+
 def _takes(fallback: Callable[..., Any]) -> int:
     try:
         parameters = inspect.signature(fallback).parameters.values()
