@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import requests
 from breaker import queries
 from breaker.engine.events import Labels
 from mifos_gateway import guard
+from mifos_gateway.bulkhead import Bulkhead
 from mifos_gateway.errors import CredentialsRejected, GatewayError, MifosTimeout, MifosUnavailable
 from mifos_gateway.guard import Call
 from mifos_gateway.refusals import ServiceUnavailable
@@ -154,6 +156,15 @@ def test_beyond_the_bulkhead_a_call_is_refused_at_once(mifos: FakeMifos) -> None
 
     assert (raised.value.retry_after, raised.value.reason, len(mifos.calls)) == (1, "bulkhead", 4)
     assert (stats()["rejects"], stats()["failures"], stats()["fallbacks"]) == (1, 0, 1)
+
+
+def test_nobody_waits_for_a_place() -> None:
+    bulkhead = Bulkhead(1)
+    bulkhead.enter()
+    started = time.perf_counter()
+
+    assert not bulkhead.enter()
+    assert time.perf_counter() - started < 0.1
 
 
 def test_one_bulkhead_serves_all_verbs_of_a_user_and_no_other(mifos: FakeMifos) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 import mifos_gateway
-from mifos_gateway import checker, get_circuit_breaker_status, maker, request_id
+from mifos_gateway import checker, get_circuit_breaker_status, maker, request_id, targets
 from mifos_gateway.errors import InvalidCall
+from mifos_gateway.idempotency import key_for_mifos
 from mifos_gateway.refusals import InvalidPath, InvalidQuery, ServiceUnavailable
 from tests.mifos_gateway.conftest import FakeMifos, mifos_answer
 
@@ -106,6 +107,16 @@ def test_an_idempotency_key_becomes_a_digest(mifos: FakeMifos) -> None:
     checker.post("clients", idempotency_key="k")
 
     assert first not in ("k", mifos.last["headers"]["Idempotency-Key"])
+
+
+def test_a_key_used_in_python_meets_no_consumers(mifos: FakeMifos) -> None:
+    maker.post("clients", idempotency_key="k")
+
+    target = targets.parse("clients")
+    consumers = [
+        key_for_mifos("k", consumer=name, client="maker", method="POST", target=target) for name in ("maker", "shop")
+    ]
+    assert mifos.last["headers"]["Idempotency-Key"] not in consumers
 
 
 @pytest.mark.parametrize("path", ["../users", "//evil.example", "http://evil.example/x", "clients/%2e%2e"])

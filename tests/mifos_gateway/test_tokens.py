@@ -75,6 +75,13 @@ def test_a_revoked_consumers_tokens_are_dead() -> None:
     assert find(plaintext) is None
 
 
+def test_a_revoked_consumer_has_no_live_token_whatever_its_tokens_say() -> None:
+    plaintext = tokens.issue("shop", maker=True)
+    Consumer.objects.update(revoked_at=timezone.now())
+
+    assert find(plaintext) is None
+
+
 def test_a_consumer_that_comes_back_does_not_bring_its_old_tokens() -> None:
     old = tokens.issue("shop", maker=True)
     tokens.revoke(Consumer.objects.get())
