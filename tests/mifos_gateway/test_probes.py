@@ -102,6 +102,11 @@ def test_the_database_is_asked_once_a_second(client: Client, database: Database,
     assert database.asked == 2
 
 
+@pytest.mark.django_db
+def test_a_database_with_our_tables_is_there() -> None:
+    probes._ask_database()
+
+
 def test_a_check_that_hangs_is_not_waited_for_and_not_repeated(clock: Clock) -> None:
     go = threading.Event()
     asked = []
