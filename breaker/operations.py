@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.utils import timezone
 
 from breaker import queries
@@ -76,18 +76,21 @@ def _check(action: str, reason: str, for_seconds: float | None) -> Action:
         if Action(action) in (Action.RESET, Action.RELEASE):
             raise ActRefused(f"for_seconds={for_seconds!r}: {action} has no duration; leave it out")
         if not math.isfinite(for_seconds) or not 0 < for_seconds <= LONGEST_SECONDS:
-            raise ActRefused(f"for_seconds={for_seconds!r}: a number of seconds from 1 to {LONGEST_SECONDS} is needed")
+            raise ActRefused(f"for_seconds={for_seconds!r}: above 0 and at most {LONGEST_SECONDS} is needed")
     return Action(action)
 
 
 def check_names(names: Sequence[str]) -> None:
     """Raises UnknownBreaker for the first name that no breaker bears."""
-    known = queries.known_names()
+    status = queries.status()
+    known = [entry.name for entry in status.entries]
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             closest = f"; the closest is {close[0]}" if close else ""
-            raise UnknownBreaker(f"no breaker {name!r}{closest}; there are {', '.join(known) or 'none'}")
+            away = registry.sync.shared is not None and not status.shared
+            unseen = " here; the shared store is away, so other processes' are not seen" if away else ""
+            raise UnknownBreaker(f"no breaker {name!r}{closest}; there are {', '.join(known) or 'none'}{unseen}")
 
 
 def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for_seconds: float | None) -> Done:
@@ -162,7 +165,9 @@ def apply_again(names: Sequence[str]) -> None:
     try:
         for row in _latest_acts(names):
             _apply_again(row)
-    except (DatabaseError, RuntimeError) as error:  # RuntimeError: tests forbid the database
+    except StoreError:
+        raise
+    except Exception as error:  # whatever ails the database must not keep the circuits from the shared state
         log.warning("Operators' acts could not be looked up to apply them again: %s", error)
     finally:
         connection.close()

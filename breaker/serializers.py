@@ -55,7 +55,7 @@ class StatusDataSerializer(serializers.Serializer[object]):
 
 class StatusSerializer(serializers.Serializer[object]):
     success = serializers.BooleanField()
-    data = StatusDataSerializer()
+    data = StatusDataSerializer()  # type: ignore[assignment]  # a field named like DRF's own property
 
 
 class SummarySerializer(serializers.Serializer[object]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from breaker import operations, queries
 from breaker.engine.machine import State
 from breaker.engine.stores.base import StoreError
 from breaker.operations import ACTIONS, ActRefused, UnknownBreaker
+from breaker.registry import registry
 
 NONE_OPEN, ANY_OPEN, COULD_NOT_ASK = 0, 1, 2
 COLUMNS = ("NAME", "STATE", "FORCED", "ERROR RATE", "FIRES", "FAILURES", "TIMEOUTS", "REJECTS", "P95 MS", "JUDGEMENT")
@@ -23,7 +25,7 @@ COLUMNS = ("NAME", "STATE", "FORCED", "ERROR RATE", "FIRES", "FAILURES", "TIMEOU
 
 class Command(BaseCommand):
     help = "Show the breakers of the whole cluster, or reset, open, close, release, enable or disable them."
-    requires_system_checks: Sequence[str] = ()
+    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -90,11 +92,14 @@ class Command(BaseCommand):
     # -- acts ------------------------------------------------------------------------------------------------------
 
     def _act(self, options: dict[str, Any]) -> None:
+        if registry.sync.shared is None:
+            message = "no shared store is configured (REDIS_URL): this command would steer only itself"
+            raise CommandError(message, returncode=COULD_NOT_ASK)
         names = queries.known_names() if options["all"] else options["names"]
         done = operations.act(
             names,
             options["verb"],
-            actor=getpass.getuser(),
+            actor=_who(),
             source="command",
             reason=options["reason"],
             for_seconds=options["for_seconds"],
@@ -108,3 +113,10 @@ class Command(BaseCommand):
                 self.stdout.write(f"{one.breaker}: {row.state_before} -> {row.state_after} ({row.action}{until})")
         if any(one.error for one in done):
             raise CommandError("not every act was applied", returncode=COULD_NOT_ASK)
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # containers run under numbers that nobody has named
+        return f"uid {os.getuid()}"

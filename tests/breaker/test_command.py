@@ -1,0 +1,277 @@
+"""manage.py breaker, as its user sees it: what it prints and with which code it ends."""
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+
+from breaker import queries
+from breaker.engine.sync import Sync
+from breaker.models import OperatorAct
+from breaker.registry import create_circuit_breaker
+from breaker.testing import fail, succeed
+from tests.breaker.conftest import House
+from tests.programs import RedisServer
+
+pytestmark = pytest.mark.django_db
+
+
+class Ran:
+    """One run of the command."""
+
+    def __init__(self, *words: str) -> None:
+        out, err = StringIO(), StringIO()
+        self.code: Any = 0
+        try:
+            call_command("breaker", *words, stdout=out, stderr=err, no_color=True)
+        except SystemExit as end:
+            self.code = end.code
+        except CommandError as error:
+            self.code = error.returncode
+            err.write(str(error))
+        self.out, self.err = out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _breakers(house: House) -> None:
+    create_circuit_breaker(name="MIFOS-Maker-get"), create_circuit_breaker(name="MIFOS-Maker-put")
+
+
+def open_one() -> None:
+    from breaker.registry import get_breaker
+
+    fail(get_breaker("MIFOS-Maker-get"), 5)
+
+
+def forced() -> list[str | None]:
+    return [entry.forced for entry in queries.status().entries]
+
+
+# -- status ------------------------------------------------------------------------------------------------------------
+
+
+def test_status_is_a_table_with_a_line_for_each_breaker() -> None:
+    head, *lines = Ran("status").out.splitlines()
+    assert head.split()[:3] == ["NAME", "STATE", "FORCED"]
+    assert [line.split()[0] for line in lines] == ["MIFOS-Maker-get", "MIFOS-Maker-put"]
+
+
+def test_status_shows_numbers_and_when_to_come_back() -> None:
+    open_one()
+    line = Ran("status").out.splitlines()[1]
+    assert line.split()[:11] == [
+        "MIFOS-Maker-get",
+        "OPEN",
+        "(60",
+        "s)",
+        "100.00%",
+        "5",
+        "5",
+        "0",
+        "0",
+        "0.01",
+        "failing",
+    ]
+
+
+def test_the_tables_columns_stand_in_line() -> None:
+    open_one()
+    head, *lines = Ran("status").out.splitlines()
+    assert {line[head.index("STATE") - 2 : head.index("STATE")] for line in lines} == {"  "}
+
+
+def test_status_ends_with_0_while_none_is_open() -> None:
+    assert Ran("status").code == 0
+
+
+def test_status_ends_with_1_while_any_is_open() -> None:
+    open_one()
+    assert Ran("status").code == 1
+
+
+def test_status_ends_with_1_while_one_made_elsewhere_is_open(house: House) -> None:
+    fail(house.elsewhere("theirs"), 5)
+    ran = Ran("status")
+    assert (ran.code, "theirs" in ran.out) == (1, True)
+
+
+def test_status_ends_with_0_while_one_is_on_trial(house: House) -> None:
+    open_one()
+    house.advance(60)
+    assert Ran("status").code == 0
+
+
+def test_status_of_some_judges_only_those() -> None:
+    open_one()
+    ran = Ran("status", "MIFOS-Maker-put")
+    assert (ran.code, "MIFOS-Maker-get" in ran.out) == (0, False)
+
+
+def test_status_json_is_the_endpoints_data(client: Any) -> None:
+    succeed(create_circuit_breaker(name="MIFOS-Maker-get").breaker, 3)
+    printed, served = json.loads(Ran("status", "--json").out), client.get("/api/v1/circuit-breaker/status").json()
+    for data in (printed, served["data"]):
+        del data["timestamp"]
+    assert printed == served["data"]
+
+
+def test_status_json_of_some_is_by_name() -> None:
+    printed = json.loads(Ran("status", "MIFOS-Maker-put", "--json").out)
+    assert (list(printed), printed["MIFOS-Maker-put"]["state"]) == (["MIFOS-Maker-put"], "CLOSED")
+
+
+def test_status_json_ends_with_1_while_any_is_open() -> None:
+    open_one()
+    assert Ran("status", "--json").code == 1
+
+
+def test_status_ends_with_2_while_the_store_is_away(house: House) -> None:
+    house.cable.cut = True
+    ran = Ran("status")
+    assert (ran.code, ran.out, ran.err) == (2, "", "the shared store could not be asked: cut")
+
+
+def test_status_ends_with_2_for_a_wrong_name_and_says_which_there_are() -> None:
+    ran = Ran("status", "MIFOS-Maker-pout")
+    assert ran.code == 2
+    assert "the closest is MIFOS-Maker-put; there are MIFOS-Maker-get, MIFOS-Maker-put" in ran.err
+
+
+@pytest.mark.usefixtures("alone")
+def test_status_ends_with_2_without_a_store_for_it_would_see_only_itself() -> None:
+    ran = Ran("status")
+    assert (ran.code, ran.out, "no shared store is configured" in ran.err) == (2, "", True)
+
+
+# -- acts --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_act_is_done_and_told() -> None:
+    ran = Ran("open", "MIFOS-Maker-get", "--reason", "maintenance")
+    assert (ran.code, ran.out) == (0, "MIFOS-Maker-get: CLOSED -> OPEN (open)\n")
+    assert forced() == ["open", None]
+
+
+def test_an_act_with_an_end_tells_it() -> None:
+    ran = Ran("open", "MIFOS-Maker-get", "--reason", "maintenance", "--for", "60")
+    assert queries.timestamp(OperatorAct.objects.get().until) in ran.out  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("verb", ["reset", "open", "close", "release", "enable", "disable"])
+def test_every_verb_acts_on_all(verb: str) -> None:
+    assert Ran(verb, "--all", "--reason", "a test").code == 0
+    assert [row.action for row in OperatorAct.objects.all()] == [verb, verb]
+
+
+def test_all_are_also_those_made_elsewhere(house: House) -> None:
+    house.elsewhere("theirs")
+    Ran("open", "--all", "--reason", "a test")
+    assert forced() == ["open"] * 3
+
+
+def test_an_act_is_kept_with_its_author(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    Ran("open", "MIFOS-Maker-get", "--reason", "maintenance")
+    row = OperatorAct.objects.get()
+    assert (row.actor, row.source, row.reason) == ("ada", "command", "maintenance")
+
+
+def test_an_author_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1000650000")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    Ran("open", "MIFOS-Maker-get", "--reason", "maintenance")
+    assert OperatorAct.objects.get().actor.startswith("uid ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["open", "MIFOS-Maker-get"], "--reason"),
+        (["open", "--reason", "x"], "one of the arguments NAME --all is required"),
+        (["open", "MIFOS-Maker-get", "--all", "--reason", "x"], "not allowed with"),
+        (["open", "MIFOS-Maker-get", "--reason", "x", "--for", "soon"], "invalid float value: 'soon'"),
+        (["trip", "MIFOS-Maker-get"], "invalid choice: 'trip'"),
+        ([], "VERB"),
+    ],
+)
+def test_what_is_missing_or_wrong_on_the_line_is_named(words: list[str], said: str) -> None:
+    assert said in Ran(*words).err
+    assert not OperatorAct.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["open", "MIFOS-Maker-get", "--reason", " "], "reason: say why"),
+        (["open", "MIFOS-Maker-get", "--reason", "x", "--for", "0"], "for_seconds=0.0"),
+        (["reset", "MIFOS-Maker-get", "--reason", "x", "--for", "5"], "reset has no duration"),
+        (["open", "MIFOS-Maker-got", "--reason", "x"], "the closest is MIFOS-Maker-get"),
+        (["open", "MIFOS-Maker-get", "zzz", "--reason", "x"], "there are MIFOS-Maker-get, MIFOS-Maker-put"),
+    ],
+)
+def test_what_is_refused_ends_with_2_and_says_why(words: list[str], said: str) -> None:
+    ran = Ran(*words)
+    assert (ran.code, said in ran.err) == (2, True)
+    assert not OperatorAct.objects.exists()
+
+
+def test_an_act_while_the_store_is_away_ends_with_2_and_is_kept_as_failed(house: House) -> None:
+    house.cable.cut = True
+    ran = Ran("open", "MIFOS-Maker-get", "--reason", "x")
+    assert (ran.code, ran.out) == (2, "")
+    assert "MIFOS-Maker-get: failed, and will not be applied: cut" in ran.err
+    assert OperatorAct.objects.get().status == "failed"
+
+
+def test_an_act_while_the_database_is_away_ends_with_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(**fields: Any) -> None:
+        raise OperationalError("no such host")
+
+    monkeypatch.setattr(OperatorAct.objects, "create", away)
+    ran = Ran("open", "MIFOS-Maker-get", "--reason", "x")
+    assert (ran.code, "it could not be asked: no such host" in ran.err) == (2, True)
+    assert forced() == [None, None]
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_act_without_a_store_is_refused_because_no_worker_would_hear_of_it() -> None:
+    create_circuit_breaker(name="x")
+    ran = Ran("open", "x", "--reason", "x")
+    assert (ran.code, "would steer only itself" in ran.err) == (2, True)
+
+
+# -- over a real Redis -------------------------------------------------------------------------------------------------
+
+
+def test_over_redis_the_command_sees_and_steers_what_others_made(over_redis: Callable[[], Sync]) -> None:
+    gateway = over_redis()
+    theirs = create_circuit_breaker(name="theirs").breaker
+    gateway.beat()
+    fail(theirs, 5)
+    over_redis()  # the command's own process: it has made nothing
+    assert Ran("status", "theirs").code == 1
+    assert Ran("reset", "theirs", "--reason", "x").out == "theirs: OPEN -> CLOSED (reset)\n"
+    gateway.listen(0.5)
+    assert theirs.current_state == "closed"
+
+
+def test_over_redis_status_ends_with_2_once_it_is_gone(
+    own_redis: RedisServer, over_own_redis: Callable[[], Sync]
+) -> None:
+    over_own_redis()
+    own_redis.kill()
+    assert Ran("status").code == 2
+
+
+def test_over_redis_status_ends_with_2_while_it_hangs(
+    own_redis: RedisServer, over_own_redis: Callable[[], Sync]
+) -> None:
+    over_own_redis()
+    own_redis.pause()
+    assert Ran("status").code == 2
