@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -46,24 +48,27 @@ def check_database_number(**kwargs: Any) -> Iterable[CheckMessage]:
 
 def _databases(cache: Mapping[str, Any]) -> set[tuple[str, str]]:
     """(server, database number) of a Redis cache's locations."""
+    if "redis" not in str(cache.get("BACKEND", "")).lower():
+        return set()
     location = cache.get("LOCATION") or ()
-    places = [location] if isinstance(location, str) else list(location)
-    urls = [urlsplit(place) for place in places if "redis" in str(cache.get("BACKEND", "")).lower()]
-    return {(_server(url), _number(url)) for url in urls}
+    places = re.split("[;,]", location) if isinstance(location, str) else location
+    otherwise = str(cache.get("OPTIONS", {}).get("db", 0))
+    return {(_server(url), _number(url, otherwise)) for url in map(urlsplit, places)}
 
 
-def _server(url: Any) -> str:
-    if url.scheme in ("unix", "redis+unix"):
-        return str(url.path)
-    return f"{url.hostname}:{url.port or 6379}"
+def _server(url: SplitResult) -> str:
+    if url.scheme == "unix":
+        return url.path
+    host = "127.0.0.1" if url.hostname in (None, "localhost", "::1") else url.hostname
+    with contextlib.suppress(ValueError):
+        return f"{host}:{url.port or 6379}"
+    return url.netloc  # a bad port is for the client to refuse
 
 
-def _number(url: Any) -> str:
-    for pair in url.query.split("&"):
-        key, _, value = pair.partition("=")
-        if key == "db":
-            return str(value)
-    return "0" if url.scheme in ("unix", "redis+unix") else url.path.strip("/") or "0"
+def _number(url: SplitResult, otherwise: str) -> str:
+    """The database number: redis-py takes the query's before the path's, and both before the options'."""
+    path = "" if url.scheme == "unix" else url.path.strip("/")
+    return dict(parse_qsl(url.query)).get("db") or path or otherwise
 
 
 @register(deploy=True)

@@ -6,6 +6,7 @@ it happened, so it must be quick.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from functools import singledispatch
 from typing import Any
@@ -27,10 +28,16 @@ def remove(listener: events.Listener) -> None:
 
 
 def tell(event: Any) -> None:
-    for listener in (write_log, *_listeners):
-        try:
-            listener(event)
-        except Exception:
+    _spared(write_log, event)
+    for listener in list(_listeners):
+        _spared(listener, event)
+
+
+def _spared(listener: events.Listener, event: Any) -> None:
+    try:
+        listener(event)
+    except Exception:
+        with contextlib.suppress(Exception):  # a log's handler that raises is one of those that fail here
             log.exception("a listener failed on %s", type(event).__name__)
 
 

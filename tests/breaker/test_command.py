@@ -1,6 +1,7 @@
 """manage.py breaker, as its user sees it: what it prints and with which code it ends."""
 
 import json
+import re
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
