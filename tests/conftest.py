@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.programs import RedisServer
+from tests.programs import PostgresServer, RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +28,11 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A real PostgreSQL, empty at first."""
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop()

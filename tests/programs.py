@@ -5,10 +5,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 
@@ -19,8 +21,9 @@ READY_SECONDS = 20.0
 
 def needs_program(*names: str) -> str:
     """The path of the first of these that is there; else the test is skipped, or fails where CI=true promises them."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
     for name in names:
-        if found := shutil.which(name):
+        if found := shutil.which(name, path=path):
             return found
     reason = f"needs {' or '.join(names)}, which is not on this machine"
     if os.environ.get("CI", "").lower() == "true":
@@ -89,3 +92,39 @@ class RedisServer:
     def restart(self) -> None:
         self.kill()
         self.start()
+
+
+class PostgresServer:
+    """A real PostgreSQL with an empty database, on a loopback port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"postgres://gateway:for-tests@127.0.0.1:{self.port}/postgres"
+        initdb, postgres = needs_program("initdb"), needs_program("postgres")
+        # PostgreSQL refuses to run as root.
+        who = {"user": "postgres"} if os.geteuid() == 0 else {}
+        data = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+        if who:
+            shutil.chown(data, "postgres")
+        password = folder / "password"
+        password.write_text("for-tests")
+        options = ["--username=gateway", "--auth=scram-sha-256", "--pwfile=/dev/stdin", "--no-sync"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with open(password, "rb") as secret:
+            subprocess.run([initdb, "-D", data, *options], stdin=secret, cwd=data, check=True, **who, **quiet)
+        options = ["-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-c", "fsync=off"]
+        self.data = data
+        self.process = subprocess.Popen([postgres, "-D", data, *options], cwd=data, **who, **quiet)
+        wait_for(self._answers, "PostgreSQL answers")
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGQUIT)  # at once, as after a crash
+        self.process.wait()
+        shutil.rmtree(self.data, ignore_errors=True)

@@ -90,7 +90,9 @@ class MakeUp:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def state(self) -> str:
-        return self.get("api/v1/circuit-breaker/status").json()["data"]["maker"]["get"]["state"]
+        data = self.get("api/v1/circuit-breaker/status").json()["data"]
+        assert data["shared"], self.log
+        return data["maker"]["get"]["state"]
 
     def stop(self, number: int = signal.SIGTERM) -> float:
         """Seconds until nothing was left."""
@@ -137,7 +139,14 @@ def make_up(checkout: Path) -> Iterator[Callable[..., MakeUp]]:
             each.stop()
         for process in each.processes():
             process.kill()
-        shutil.rmtree(checkout / "var" / str(each.port), ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def lasting_up(checkout: Path) -> Iterator[MakeUp]:
+    """One for all tests that leave it as it was."""
+    running = MakeUp(checkout, free_port()).wait()
+    yield running
+    running.stop()
 
 
 @pytest.fixture
@@ -145,21 +154,23 @@ def up(make_up: Callable[..., MakeUp]) -> MakeUp:
     return make_up().wait()
 
 
-def test_the_three_curl_lines_work_as_printed(up):
+def test_the_three_curl_lines_work_as_printed(lasting_up):
     needs_program("curl")
 
-    answers = [subprocess.run([*shlex.split(line), "-sS"], capture_output=True, timeout=30) for line in up.curls]
+    commands = [[*shlex.split(line), "-sS"] for line in lasting_up.curls]
+    answers = [subprocess.run(command, capture_output=True, timeout=30) for command in commands]
 
+    requests.post(shlex.split(lasting_up.curls[2])[3], json={"mode": "ok"}, timeout=5)
     clients, status, faults = [json.loads(answer.stdout) for answer in answers]
     assert clients["pageItems"]
     assert status["data"]["maker"]["get"]["state"] == "CLOSED"
     assert faults["faults"]
 
 
-def test_the_admin_user_can_log_in(up):
-    name, password = re.search(r"user (\S+) +password (\S+)", up.log).groups()
+def test_the_admin_user_can_log_in(lasting_up):
+    name, password = re.search(r"user (\S+) +password (\S+)", lasting_up.log).groups()
     with requests.Session() as session:
-        form = session.get(f"{up.url}/admin/login/", timeout=10)
+        form = session.get(f"{lasting_up.url}/admin/login/", timeout=10)
         answer = session.post(
             form.url,
             data={
@@ -171,7 +182,7 @@ def test_the_admin_user_can_log_in(up):
             timeout=10,
         )
 
-    assert answer.url == f"{up.url}/admin/"
+    assert answer.url == f"{lasting_up.url}/admin/"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -254,21 +265,21 @@ def test_gateways_that_share_a_database_accept_each_others_tokens(make_up, tmp_p
     assert answer.status_code == 200
 
 
-def test_a_script_with_django_setup_finds_what_it_chose(up):
+def test_a_script_with_django_setup_finds_what_it_chose(lasting_up):
     script = (
         "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'config.settings'; django.setup();"
         "from mifos_gateway import maker; print(maker.get('clients').status_code)"
     )
 
-    assert up.run("-c", script).stdout.strip() == "200"
+    assert lasting_up.run("-c", script).stdout.strip() == "200"
 
 
-def test_a_second_one_for_the_same_port_is_refused(up, make_up):
-    second = make_up(up.port)
+def test_a_second_one_for_the_same_port_is_refused(lasting_up, make_up):
+    second = make_up(lasting_up.port)
 
     assert second.make.wait(30) != 0
-    assert f"PORT={up.port}" in second.log
-    assert up.get("livez").ok
+    assert f"PORT={lasting_up.port}" in second.log
+    assert lasting_up.get("livez").ok
 
 
 def test_a_port_that_is_taken_is_told_at_once(make_up):
@@ -304,8 +315,8 @@ def test_it_ends_with_gunicorn_and_says_so(up):
     assert "gunicorn ended" in up.log
 
 
-def test_its_secrets_are_its_owners_alone(up, checkout):
-    folder = checkout / "var" / str(up.port)
+def test_its_secrets_are_its_owners_alone(lasting_up, checkout):
+    folder = checkout / "var" / str(lasting_up.port)
 
     modes = {name: (folder / name).stat().st_mode & 0o077 for name in (".", "env", "kept", "valkey/valkey.conf")}
     assert set(modes.values()) == {0}

@@ -150,6 +150,17 @@ def test_with_all_of_them_it_serves_though_mifos_and_redis_are_away(migrated, se
     assert requests.get(f"{url}/api/v1/circuit-breaker/status", timeout=5).status_code == 200
 
 
+def test_it_serves_on_postgresql_once_its_migrations_are_applied(complete, serve, postgres):
+    environ = complete | {"DATABASE_URL": postgres.url}
+    refused = start(environ)
+    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env=environ, cwd=CHECKOUT, check=True, timeout=60)
+
+    url = serve(environ)
+
+    assert "unapplied migrations" in refused.stderr
+    assert requests.get(f"{url}/readyz", timeout=5).status_code == 200
+
+
 def test_static_files_are_served_without_collecting(migrated, serve):
     url = serve(migrated)
 
