@@ -210,7 +210,7 @@ class Sync:
         return min(pause, min((end for end in ends if end > 0), default=1_000_000) / 1000 + 0.002)
 
     def wait(self, future: Future[T]) -> T | None:
-        """What the courier brings; None when the shared store did not answer in time, which then counts as lost."""
+        """What the courier brings; None when it did not in time. A store that hangs then counts as lost."""
         return self._brought(lambda: future.result(PATIENCE))
 
     async def wait_async(self, future: Future[T]) -> T | None:
@@ -224,7 +224,8 @@ class Sync:
         except StoreError as error:
             self.lose(str(error))
         except TimeoutError:
-            self.lose(f"no answer within {PATIENCE * 1000:.0f} ms")
+            if self._courier.busy_for() >= PATIENCE / 2:  # not merely a machine too busy to have begun
+                self.lose(f"no answer within {PATIENCE * 1000:.0f} ms")
         except Exception:  # a fault of ours must not fail the call
             log.exception("breaker courier failed")
         return None
@@ -475,6 +476,8 @@ class Sync:
         with self._reporting:
             names, self._reported, self._report = self._reported, set(), None
         circuits = [self.circuits[name] for name in names]
+        if not circuits:
+            return
         wants = {circuit.name: Window.of(circuit.policy) for circuit in circuits}
         pushed = self._flush(wants=wants)
         suspects = [circuit for circuit in circuits if self._verdict(circuit, pushed)]
@@ -748,8 +751,17 @@ class Sync:
         self._enter([self.circuits[name] for name in alone])
         for name, (snapshot, last_seen) in alone.items():
             self._offer(self.circuits[name], snapshot, last_seen, counted.records[name].tallies)
+        self._judge_what_was_decided_alone(
+            name for name, (before, seen) in alone.items() if seen and before.id != seen.id
+        )
         if away is not None:
             self.tell(events.StoreBack(away))
+
+    def _judge_what_was_decided_alone(self, names: Iterable[str]) -> None:
+        """The failures behind it are sent now, and no call may come to judge them again."""
+        with self._reporting:
+            self._reported.update(names)
+        self._judge()
 
     def _offer(self, circuit: Circuit, alone: Snapshot, last_seen: Snapshot | None, window: Sequence[Tally]) -> None:
         """An OPEN found alone is taken only if nobody has moved meanwhile and the others cannot judge."""

@@ -425,6 +425,19 @@ def test_an_open_found_alone_is_taken_when_the_others_cannot_judge() -> None:
     assert second.retry_after < 600
 
 
+def test_failures_sent_after_the_return_are_judged_though_no_call_follows() -> None:
+    wired = Wired(reset_timeout=600)
+    first, second = wired.breakers
+    succeed(first)
+    succeed(second)
+    wired.cluster.beat()
+    wired.cables[1].cut = True
+    fail(second, 4)
+    assert states([first, second]) == ["closed", "open"]
+    wired.back()
+    assert states([first, second]) == ["open"] * 2
+
+
 def test_a_store_that_comes_back_empty_is_seeded() -> None:
     wired = Wired()
     fail(wired.breakers[0], 5)

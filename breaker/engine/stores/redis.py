@@ -331,7 +331,9 @@ class _Ear:
             self._asked = None
             return True
         if time.monotonic() - self._asked_at > self.BLOCK + 1:
-            raise TimeoutError("no answer to XREAD")
+            # Perhaps the connection is dead, perhaps the machine is busy: ask anew. The pushes tell a lost store.
+            self.connection.disconnect()
+            self._asked = None
         return False
 
     def close(self) -> None:
