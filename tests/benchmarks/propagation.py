@@ -48,7 +48,7 @@ class Trips:
     heard: list[float] = field(default_factory=list)
     """Seconds."""
     unheard: int = 0
-    """Not within HEARD_WITHIN: a process that loses its store opens alone, and tells nobody."""
+    """Not within HEARD_WITHIN, or not made: a process that loses its store opens alone, and tells nobody."""
     losses: int = 0
     """How often one of the two held the shared store for lost."""
 
@@ -63,7 +63,8 @@ def measure(course: Course, effort: Effort, url: str) -> Trips:
         while len(trips.heard) + trips.unheard < wanted and time.monotonic() < ends:
             hearing.tell("open")
             failed_at = telling.ask("trip")
-            if heard_at := hearing.hear():
+            heard_at = hearing.hear()
+            if failed_at and heard_at:
                 trips.heard.append(max(heard_at - failed_at, 1e-9))
             else:
                 trips.unheard += 1
@@ -81,6 +82,7 @@ def measure(course: Course, effort: Effort, url: str) -> Trips:
 @dataclass(frozen=True, kw_only=True)
 class Trip:
     call: Callable[[Callable[[], Any]], Any]
+    rejection: type[Exception]
     close: Callable[[], Any]
     """Closes it for all, and answers once this process holds it for closed."""
     losses: Callable[[], int] = lambda: 0
@@ -123,8 +125,9 @@ def teller(contestant: str, busy: bool, url: str) -> Generator[Any, Any, None]:
         if order == "losses":
             order = yield trip.losses()
             continue
+        failed_at = 0.0
         if order == "trip":
-            with suppress(Down):
+            with suppress(Down, trip.rejection):  # rejected: the last close has not come to stay
                 trip.call(fail)
         else:
             trip.close()
@@ -155,9 +158,19 @@ def _ours(ear: Ear, url: str) -> Trip:
     breaker.add_listener(Listener())
     told: list[Any] = []
     listeners.add(told.append)
+
+    def close() -> None:
+        """Until it is closed for all: what a process closes alone is undone once it finds the store back."""
+        ends = time.monotonic() + HEARD_WITHIN
+        breaker.close()
+        while not (breaker.sync.sharing and breaker.current_state == "closed") and time.monotonic() < ends:
+            time.sleep(0.02)
+            breaker.close()
+
     return Trip(
         call=breaker.call,
-        close=breaker.close,
+        rejection=pybreaker.CircuitBreakerError,
+        close=close,
         losses=lambda: sum(isinstance(event, StoreLost) for event in told),
     )
 
@@ -181,7 +194,7 @@ def _interlock(ear: Ear, url: str) -> Trip:
         breaker.reset()
         ear.wait("closed")
 
-    return Trip(call=breaker.call, close=close)
+    return Trip(call=breaker.call, rejection=interlock.CircuitOpenError, close=close)
 
 
 _TRIPS = {OURS: _ours, INTERLOCK_REDIS: _interlock}
