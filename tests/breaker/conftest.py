@@ -40,7 +40,7 @@ class House(Cluster):
         clock = Clock()
         super().__init__(0, store=SharedMemory(clock, wall=time.time()), clock=clock)
         self.cable = Cable(self.store)
-        self.here, self.there = self.worker(store=self.cable), self.worker()  # type: ignore[arg-type]
+        self.here, self.there = self.worker(store=self.cable), self.worker()
         self.workers = [self.here, self.there]
         self.here.tell = listeners.tell
 

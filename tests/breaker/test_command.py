@@ -1,7 +1,6 @@
 """manage.py breaker, as its user sees it: what it prints and with which code it ends."""
 
 import json
-import re
 from collections.abc import Callable
 from io import StringIO
 from typing import Any

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 
 from breaker import queries
 from breaker.engine.circuit import CallRejected
-from breaker.engine.policy import PolicyError
+from breaker.engine.policy import Policy, PolicyError
+from breaker.engine.sync import Sync
 from breaker.engine.window import Outcome, Totals
 from breaker.registry import Guarded, Labels, create_circuit_breaker, get_breaker
 from breaker.testing import Failure, fail
 from tests.breaker.conftest import House
+from tests.programs import RedisServer
 
 
 def boom(*args: Any) -> None:
@@ -324,6 +327,14 @@ async def test_what_else_is_awaited_is_guarded_too(func: Any) -> None:
     assert (counts(guarded).successes, counts(guarded).failures) == (0, 1)
 
 
+async def test_what_was_guarded_may_be_guarded_again() -> None:
+    inner = create_circuit_breaker(AsyncCallable(), name="inner")
+    outer = create_circuit_breaker(inner, name="outer")
+    with pytest.raises(Failure):
+        await outer()
+    assert counts(outer).failures == 1
+
+
 async def test_an_async_function_is_cancelled_at_its_timeout_and_its_fallback_answers() -> None:
     async def hang() -> None:
         await asyncio.Event().wait()
@@ -512,8 +523,6 @@ def names() -> list[str]:
 
 
 def test_a_breaker_made_elsewhere_appears_with_its_own_options(house: House) -> None:
-    from breaker.engine.policy import Policy
-
     house.elsewhere("theirs", policy=Policy(timeout=5), labels=Labels(service="Bank"))
     (entry,) = queries.status().entries
     assert (entry.name, entry.policy.timeout, entry.labels) == ("theirs", 5, Labels(service="Bank"))
@@ -549,3 +558,17 @@ def test_a_breaker_of_a_living_process_stays(house: House) -> None:
         house.clock.advance(3600)
         house.beat()
     assert names() == ["theirs"]
+
+
+def test_over_redis_a_breaker_unseen_for_a_day_vanishes(
+    over_redis: Callable[[], Sync], redis_server: RedisServer
+) -> None:
+    theirs = over_redis()
+    create_circuit_breaker(boom, name="theirs")
+    theirs.beat()
+    over_redis()
+    assert names() == ["theirs"]
+    with redis_server.client() as client:
+        (seen,) = client.keys("*:names")
+        client.zincrby(seen, -24 * 3600 * 1000, "theirs")
+    assert names() == []
