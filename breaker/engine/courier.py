@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -24,11 +23,6 @@ class Courier:
         self._has_thread = thread
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._busy_since = float("inf")
-
-    def busy_for(self) -> float:
-        """Seconds that the present job has taken."""
-        return max(0.0, time.monotonic() - self._busy_since)
 
     @property
     def alive(self) -> bool:
@@ -53,9 +47,7 @@ class Courier:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._busy_since = time.monotonic()
             _do(*job)
-            self._busy_since = float("inf")
 
 
 def _do(future: Future[T], work: Callable[[], T]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat, starmap
 from typing import Protocol
 
 from breaker.engine.policy import Policy
@@ -56,9 +57,9 @@ class Ledger:
                 waiting = len(circuit.outcomes)
                 if not waiting:
                     continue
-                take, policy = circuit.outcomes.popleft, circuit.policy
+                policy = circuit.policy
                 counted = tally(
-                    (take() for _ in range(waiting)),
+                    [*starmap(circuit.outcomes.popleft, repeat((), waiting))],
                     host=self._host,
                     process=self._process,
                     histogram=policy.rolling_percentiles_enabled,

@@ -136,7 +136,7 @@ class Sync:
         self._epoch = ""
         self._seq = 0
         self._cursor = ""
-        self._pushed_at = self._registered_at = self._ticked_at = float("-inf")
+        self._answered_at = self._pushed_at = self._registered_at = self._ticked_at = float("-inf")
         self._pushing = threading.RLock()
         self._keeping = threading.Lock()
         self._mode = threading.RLock()
@@ -224,7 +224,8 @@ class Sync:
         except StoreError as error:
             self.lose(str(error))
         except TimeoutError:
-            if self._courier.busy_for() >= PATIENCE / 2:  # not merely a machine too busy to have begun
+            # A process short of CPU is late too, and must not take that for a lost store: which gives answers, if late.
+            if self.monotonic() - self._answered_at >= PATIENCE:
                 self.lose(f"no answer within {PATIENCE * 1000:.0f} ms")
         except Exception:  # a fault of ours must not fail the call
             log.exception("breaker courier failed")
@@ -441,7 +442,7 @@ class Sync:
             )
         )
         self._inflight = None
-        self._pushed_at = self.monotonic()
+        self._pushed_at = self._answered_at = self.monotonic()
         self._learn(pushed.now, before)
         return pushed
 
@@ -497,6 +498,7 @@ class Sync:
         call = secrets.token_hex(8)
         self.shared.call_for_counts(call)
         self.shared.answers(call, expected=others, seconds=LOOK)
+        self._answered_at = self.monotonic()
 
     def _verdict(self, circuit: Circuit, pushed: Pushed) -> machine.Transition | None:
         snapshot = circuit.snapshot
@@ -577,6 +579,7 @@ class Sync:
         except StoreError as error:
             self.lose(str(error))
             return None
+        self._answered_at = self.monotonic()
         if written.current is not None:
             self._take(circuit, written.current, store)
         return written.won
@@ -678,7 +681,9 @@ class Sync:
             longest_ms=longest,
             deadline=self.now() + int(PATIENCE * 1000),
         )
-        if not store.lease(asked).granted:
+        granted = store.lease(asked).granted
+        self._answered_at = self.monotonic()
+        if not granted:
             return None
         self._leases[token] = (circuit.name, generation, self.monotonic() + longest / 1000)
         return token

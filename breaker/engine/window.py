@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import enum
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
+from operator import itemgetter
 
 Tally = dict[str, int]
 """Field name to integer, as above."""
@@ -40,13 +43,14 @@ RELATIVE_ERROR = 0.01
 """A percentile is at most this fraction off the true latency: logarithmic slots, as in DDSketch (Masson, 2019)."""
 
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
-_PER_LOG = 1 / math.log(_GAMMA)
 _SHORTEST = 1e-5  # seconds; what is quicker shares one slot
+_LONGEST = 1e5
+_BOUNDS = [_SHORTEST * _GAMMA**index for index in range(math.ceil(math.log(_LONGEST / _SHORTEST, _GAMMA)))]
 
 
 def slot(seconds: float) -> int:
-    """The histogram's slot of a latency."""
-    return 0 if seconds <= _SHORTEST else math.ceil(math.log(seconds / _SHORTEST) * _PER_LOG)
+    """The histogram's slot of a latency: its upper bound is the first that is not below it."""
+    return bisect_left(_BOUNDS, seconds)
 
 
 def slot_seconds(index: int) -> float:
@@ -153,21 +157,30 @@ Settled = tuple[str, float, str]
 """Generation of admission, latency in seconds, and an Outcome's value or FALLBACK."""
 
 
-def tally(settled: Iterable[Settled], *, host: str, process: str, histogram: bool) -> Tally:
-    """Fold settled calls into a tally. Rejects and fallbacks have no latency."""
+_GENERATION, _SECONDS, _KIND = itemgetter(0), itemgetter(1), itemgetter(2)
+_TIMED = {Outcome.SUCCESS.value, Outcome.FAILURE.value, Outcome.TIMEOUT.value}
+
+
+def tally(settled: Sequence[Settled], *, host: str, process: str, histogram: bool) -> Tally:
+    """Fold settled calls into a tally. Rejects and fallbacks have no latency.
+
+    Counts in C: a loop in Python would lose the GIL to busy threads again and again, and the news with it.
+    """
     fields: Tally = {}
-    for generation, seconds, kind in settled:
-        key = f"{generation}|{kind}"
-        fields[key] = fields.get(key, 0) + 1
-        if kind in "sft":
-            spent = f"{generation}|{LATENCY}"
-            fields[spent] = fields.get(spent, 0) + int(seconds * 1e6)
-            if histogram:
-                where = f"{SLOT}|{slot(seconds)}"
-                fields[where] = fields.get(where, 0) + 1
-        if kind in "ft":
-            witness = f"{generation}|{WITNESS}|{host}|{process}"
-            fields[witness] = fields.get(witness, 0) + 1
+    for (generation, kind), count in Counter(map(itemgetter(0, 2), settled)).items():
+        fields[f"{generation}|{kind}"] = count
+        if kind in (Outcome.FAILURE.value, Outcome.TIMEOUT.value):
+            merge(fields, {f"{generation}|{WITNESS}|{host}|{process}": count})
+    if {*map(_KIND, settled)} - _TIMED:
+        settled = [call for call in settled if call[2] in _TIMED]
+    generations = {*map(_GENERATION, settled)}
+    for generation in generations:
+        mine = settled if len(generations) == 1 else [call for call in settled if call[0] == generation]
+        spent = sum(map(_SECONDS, mine))
+        fields[f"{generation}|{LATENCY}"] = int(spent * 1e6)
+    if histogram:
+        slots = Counter(map(bisect_left, repeat(_BOUNDS), map(_SECONDS, settled)))
+        fields.update((f"{SLOT}|{index}", count) for index, count in slots.items())
     return fields
 
 
