@@ -102,7 +102,14 @@ class MakeUp:
         return self.ended_after(began)
 
     def ended_after(self, began: float) -> float:
-        wait_for(lambda: self.make.poll() is not None and not self.processes(), f"all is gone: {self.processes()}", 15)
+        def is_gone() -> bool:
+            return self.make.poll() is not None and not self.processes()
+
+        try:
+            wait_for(is_gone, "all is gone", 15)
+        except pytest.fail.Exception:
+            left = [(each.pid, each.status(), each.cmdline()) for each in self.processes()]
+            pytest.fail(f"make: {self.make.poll()}, left after 15 s: {left}\n{self.log}")
         return time.monotonic() - began
 
 
