@@ -310,7 +310,8 @@ def test_an_act_with_an_end_is_applied_again_for_what_is_left(house: House, rebo
 def test_an_act_that_has_ended_is_not_applied_again(reborn: Reborn) -> None:
     act("open", for_seconds=60)
     OperatorAct.objects.update(until=row().applied_at)
-    assert not rejected(reborn())
+    reborn()
+    assert (entry().forced, entry().snapshot.act_at) == (None, 0)
 
 
 def test_what_was_released_stays_released(house: House, reborn: Reborn) -> None:
