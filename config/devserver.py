@@ -6,6 +6,7 @@ Every child is tied to this process by the kernel (`config.tether`), so that non
 import argparse
 import fcntl
 import os
+import re
 import secrets
 import select
 import signal
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from config import devstate, env, tether, valkey
 
@@ -323,7 +324,7 @@ def interrupted(parent: int) -> bool:
 def banner(environ: dict[str, str], kept: dict[str, str], has_sandbox: bool) -> str:
     base = f"http://{bracketed(local_host(environ['HOST']))}:{environ['PORT']}"
     mifos = environ.get("MIFOS_BASE_URL", "(from its file)")
-    redis = urlsplit(environ.get("REDIS_URL", ""))
+    redis = re.sub("//.*@", "//", environ.get("REDIS_URL", "(from its file)"))
     third = f"curl {base}/api/v1/circuit-breaker/health"
     if has_sandbox:
         address = mifos.removesuffix(SANDBOX_PATH)
@@ -335,7 +336,7 @@ mifos-gateway serves in development mode; Ctrl-C ends it and all it started.
   admin      {base}/admin/    user {kept["admin_user"]}    password {kept["admin_password"]}
   token      {kept["token"]}
   MIFOS      {mifos}{"    (the sandbox)" if has_sandbox else ""}
-  Redis      {redis.scheme}://{redis.netloc.rpartition("@")[2]}{redis.path}
+  Redis      {redis}
   data       {devstate.folder(environ["PORT"])}
 
   curl -H "Authorization: Token {kept["token"]}" {base}/api/v1/mifos/maker/clients
