@@ -47,7 +47,7 @@ VARIABLES = (
     Variable("WEB_THREADS", whole(1, 1024), "32"),
     Variable("GUNICORN_PRELOAD", boolean, "false"),
     Variable("GUNICORN_TIMEOUT", whole(1, 3600), "30"),
-    Variable("GUNICORN_GRACEFUL_TIMEOUT", seconds),  # default: the longest breaker timeout + 5
+    Variable("GUNICORN_GRACEFUL_TIMEOUT", whole(1, 3605)),  # default: the longest breaker timeout + 5
     Variable("GUNICORN_KEEPALIVE", whole(1, 3600), "5"),
     Variable("GUNICORN_BACKLOG", whole(1, 65535), "2048"),
     Variable("GUNICORN_MAX_REQUESTS", whole(0, 10**9), "0"),

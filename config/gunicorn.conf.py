@@ -1,5 +1,6 @@
 """How gunicorn serves: `gunicorn -c config/gunicorn.conf.py config.wsgi`."""
 
+import math
 import os
 import subprocess
 import sys
@@ -34,7 +35,7 @@ limit_request_line = 8190
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a disk may stall heartbeats
 control_socket_disable = True
 accesslog = None  # `gateway.access` is ours: gunicorn's would hold queries
-loglevel = ENV["LOG_LEVEL"]
+loglevel = logs.level_of_others(ENV["LOG_LEVEL"])
 logconfig_dict = logs.dict_config(ENV["LOG_FORMAT"], ENV["LOG_LEVEL"])
 
 
@@ -45,7 +46,7 @@ def _longest_breaker_timeout() -> float:
 
 
 # A running call is let finish.
-graceful_timeout = int(ENV["GUNICORN_GRACEFUL_TIMEOUT"] or _longest_breaker_timeout() + 5)
+graceful_timeout = ENV["GUNICORN_GRACEFUL_TIMEOUT"] or math.ceil(_longest_breaker_timeout() + 5)
 
 
 def on_starting(server: Any) -> None:

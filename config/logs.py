@@ -7,7 +7,6 @@ writes to standard error. When nobody reads there, lines are dropped and counted
 import atexit
 import logging
 import os
-import re
 import select
 import sys
 import threading
@@ -19,11 +18,11 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
+from config.discretion import discreet, without_queries
+
 STDERR = 2
 LINES_AT_MOST = 10_000
 FLUSH_SECONDS = 0.5
-# A record's text never comes with the query of an address: it may hold personal data.
-QUERY = re.compile(r"(?<=[\w/%.~:-])\?[^\s\"'<>`\\]*[^\s\"'<>`\\.,;:!?)\]}]")
 
 
 class Writer:
@@ -101,13 +100,9 @@ logging.raiseExceptions = False  # a record that can't be told is lost; the call
 class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            writer.write(without_queries(self.format(record)))
+            writer.write(without_queries(self.format(discreet(record))))
         except Exception:
             self.handleError(record)
-
-
-def without_queries(line: str) -> str:
-    return QUERY.sub("?...", line) if "?" in line else line
 
 
 class RequestIdFilter(logging.Filter):
@@ -148,10 +143,14 @@ def _timestamp(record: logging.LogRecord) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def level_of_others(level: str) -> str:
+    """What others say at DEBUG holds paths with queries, SQL, and gunicorn's whole configuration."""
+    return "INFO" if level == "DEBUG" else level
+
+
 def dict_config(style: str, level: str) -> dict[str, Any]:
     """The `logging.config.dictConfig` of Django and gunicorn alike; all goes to the root's one handler."""
-    # What others say at DEBUG holds addresses with queries, and SQL.
-    others = "INFO" if level == "DEBUG" else level
+    others = level_of_others(level)
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -173,16 +172,21 @@ def dict_config(style: str, level: str) -> dict[str, Any]:
                 },
             },
         },
-        "handlers": {"stderr": {"()": StderrHandler, "formatter": style, "filters": ["request_id"]}},
+        "handlers": {
+            "stderr": {"()": StderrHandler, "formatter": style, "filters": ["request_id"]},
+            "nowhere": {"class": "logging.NullHandler"},
+        },
         "root": {"handlers": ["stderr"], "level": others},
         "loggers": {
             **{name: {"level": level} for name in ("breaker", "mifos_gateway", "gateway", "config")},
             # Both bring handlers of their own, which these empty lists remove.
-            "django": {"handlers": [], "propagate": True},
+            "django": {"handlers": [], "propagate": True, "level": others},
             "django.request": {"filters": ["unforeseen"]},
-            "gunicorn.error": {"handlers": [], "propagate": True},
-            # `gateway.access` tells each call, without its query; these two would show it.
-            "gunicorn.access": {"handlers": [], "propagate": False},
-            "django.server": {"handlers": [], "propagate": False},
+            # With its own level, since gunicorn sets one that is not the root's.
+            "gunicorn.error": {"handlers": [], "propagate": True, "level": others},
+            # `gateway.access` tells each call, without its query; these two would show it. Without any handler
+            # Python itself would write their warnings.
+            "gunicorn.access": {"handlers": ["nowhere"], "propagate": False},
+            "django.server": {"handlers": ["nowhere"], "propagate": False},
         },
     }

@@ -170,7 +170,9 @@ def test_after_a_fork_the_child_writes_its_own_lines_only(lines):
 
 
 def test_gunicorn_s_own_access_log_is_off():
-    assert logs.dict_config("plain", "INFO")["loggers"]["gunicorn.access"] == {"handlers": [], "propagate": False}
+    row = logs.dict_config("plain", "INFO")["loggers"]["gunicorn.access"]
+
+    assert row == {"handlers": ["nowhere"], "propagate": False}
 
 
 @pytest.mark.parametrize("style", ["plain", "json"])
