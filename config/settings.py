@@ -37,6 +37,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "mifos_gateway.middleware.RequestIdMiddleware",
     "mifos_gateway.middleware.AccessLogMiddleware",
+    "mifos_gateway.middleware.ProbeMiddleware",  # before what judges the host and the scheme
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -139,6 +140,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "mifos_gateway.openapi.add_head",
+    ],
     # The sidecar's files instead of a CDN's: the page works without the internet.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -158,8 +163,8 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SECURE_HSTS_SECONDS = 0 if DEBUG else ENV["DJANGO_SECURE_HSTS_SECONDS"]
 SECURE_SSL_REDIRECT = ENV["DJANGO_SECURE_SSL_REDIRECT"] and not DEBUG
-# For people's pages only: a redirected call has already shown its token, and a probe must not be redirected.
-SECURE_REDIRECT_EXEMPT = [r"^api/", r"^livez$", r"^readyz$", r"^static/"]
+# For people's pages only: a redirected call has already shown its token.
+SECURE_REDIRECT_EXEMPT = [r"^api/", r"^static/"]
 if ENV["DJANGO_SECURE_PROXY_SSL_HEADER"]:
     SECURE_PROXY_SSL_HEADER = (
         "HTTP_" + ENV["DJANGO_SECURE_PROXY_SSL_HEADER"].upper().replace("-", "_"),

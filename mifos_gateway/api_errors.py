@@ -83,7 +83,7 @@ def of_error(request: HttpRequest, error: GatewayError) -> HttpResponse:
         headers |= error.headers
     sent = error.sent if exchange.of(request).sent is not None else None
     return answer(
-        request, status=error.status, code=error.code, message=error.message, sent=sent, headers=headers, **more
+        request, status=error.status, code=error.code, message=error.for_consumers, sent=sent, headers=headers, **more
     )
 
 

@@ -35,6 +35,11 @@ class GatewayError(Exception):
         self.message = message
         self.sent: Sent = sent
 
+    @property
+    def for_consumers(self) -> str:
+        """What a REST caller is told. Where MIFOS is, and what is wrong with its network, only the log says."""
+        return self.message
+
 
 class InvalidCall(GatewayError, ValueError):
     """The call cannot be put on the wire as it was asked for."""
@@ -52,12 +57,20 @@ class MifosUnavailable(GatewayError):
     code = "BAD_GATEWAY"
     status = 502
 
+    @property
+    def for_consumers(self) -> str:
+        return "MIFOS cannot be reached." if self.sent is False else "MIFOS gave no whole and valid answer."
+
 
 class MifosTimeout(GatewayError):
     """The call's wall-clock limit passed; the connection is closed."""
 
     code = "GATEWAY_TIMEOUT"
     status = 504
+
+    @property
+    def for_consumers(self) -> str:
+        return "MIFOS could not be reached in time." if self.sent is False else "MIFOS did not answer in time."
 
 
 class ResponseTooLarge(GatewayError):

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 
 from mifos_gateway import api_errors, exchange, request_id
 from mifos_gateway.exchange import Exchange
+from mifos_gateway.probes import LiveView, ReadyView
 from mifos_gateway.routes import METHODS
 
 log = logging.getLogger("gateway.access")
@@ -33,6 +34,18 @@ class RequestIdMiddleware:
             # CommonMiddleware takes an empty body for a length of 0, but HEAD and 304 speak of another body's.
             del response.headers["Content-Length"]
         return response
+
+
+class ProbeMiddleware:
+    """Answers probes before anything looks at `Host` or scheme: orchestrators ask by address and without TLS."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.views = {"/livez": LiveView.as_view(), "/readyz": ReadyView.as_view()}
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        view = self.views.get(request.path_info)
+        return self.get_response(request) if view is None else view(request).render()
 
 
 class AccessLogMiddleware:

@@ -79,7 +79,8 @@ class MifosView(APIView):
     def _headers(self, request: Request, client: str, request_id: str) -> dict[str, str]:
         headers = wire.headers(request._request, request_id)
         consumer: Any = request.user
-        if key := request.META.get("HTTP_IDEMPOTENCY_KEY"):
+        # An empty one too: who sent it believes the call to be protected.
+        if (key := request.META.get("HTTP_IDEMPOTENCY_KEY")) is not None:
             headers["Idempotency-Key"] = idempotency.key_for_mifos(
                 key,
                 consumer=consumer.name,

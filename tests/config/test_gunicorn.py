@@ -31,7 +31,7 @@ def test_a_running_call_is_let_finish(environ, seconds):
 def test_a_part_of_a_second_to_finish_in_is_refused(monkeypatch):
     monkeypatch.setenv("GUNICORN_GRACEFUL_TIMEOUT", "0.5")  # gunicorn takes whole seconds, and would cut calls at once
 
-    with pytest.raises(env.BadEnvironment, match="GUNICORN_GRACEFUL_TIMEOUT=0.5: a whole number"):
+    with pytest.raises(env.BadEnvironment, match=r"GUNICORN_GRACEFUL_TIMEOUT=0\.5: a whole number"):
         env.read()
 
 

@@ -1,5 +1,7 @@
 """Consumers in the admin."""
 
+import re
+
 import pytest
 from django.test import Client
 
@@ -25,6 +27,13 @@ def test_a_consumers_tokens_are_shown_by_their_beginning(admin_client: Client, c
     token = Token.objects.get()
     assert token.prefix in page
     assert token.digest not in page
+
+
+def test_view_site_leads_somewhere(admin_client: Client) -> None:
+    page = admin_client.get("/admin/").content.decode()
+
+    (address,) = re.findall(r'<a href="([^"]*)">View site', page)
+    assert admin_client.get(address).status_code == 200
 
 
 def test_consumers_are_revoked_by_an_action(admin_client: Client, consumer: Consumer) -> None:

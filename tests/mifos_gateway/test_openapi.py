@@ -34,6 +34,16 @@ def test_every_error_code_has_an_example(schema: dict[str, Any]) -> None:
     assert {_normal(code) for code in shown} == {_normal(code) for code in _codes()}
 
 
+def test_head_is_forwarded_too_and_has_no_bodies(schema: dict[str, Any]) -> None:
+    operations = schema["paths"]["/api/v1/mifos/{client}/{path}"]
+    head, get = operations["head"], operations["get"]
+
+    assert (head["operationId"], head["parameters"]) == ("mifos_head", get["parameters"])
+    assert "MIFOS-Maker-request" in head["description"]
+    assert set(head["responses"]) == set(get["responses"])
+    assert not any("content" in answer for answer in head["responses"].values())
+
+
 def _codes() -> set[str]:
     from mifos_gateway import errors, refusals
 

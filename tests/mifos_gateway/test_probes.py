@@ -51,6 +51,17 @@ def test_livez_asks_nobody(client: Client, database: Database) -> None:
     assert database.asked == 0
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_a_probe_may_ask_by_any_host_and_without_tls(
+    client: Client, database: Database, settings: Any, path: str
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+
+    response = client.get(path, headers={"Host": "10.1.2.3"})
+    assert (response.status_code, response.json()["status"]) == (200, "ok")
+    assert "X-Request-ID" in response.headers
+
+
 def test_ready_when_all_is_well(client: Client, database: Database) -> None:
     checks = {"database": "ok", "redis": "not configured", "mifos": "ok"}
 

@@ -89,6 +89,15 @@ def test_a_body_goes_on_byte_for_byte(caller: Caller, mifos: FakeMifos, body: by
     assert (mifos.last["body"], mifos.last["headers"]["Content-Type"]) == (body, "application/x-anything; a=b")
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PUT", "PATCH", "POST"])
+@pytest.mark.parametrize("content_type", ["", "application/json", "multipart/form-data"])
+def test_every_methods_body_goes_on(caller: Caller, mifos: FakeMifos, method: str, content_type: str) -> None:
+    caller.mifos("clients", method, body=b"\x00not form\xff", CONTENT_TYPE=content_type)
+
+    assert mifos.last["body"] == b"\x00not form\xff"
+    assert mifos.last["headers"].get("Content-Type", "") == content_type
+
+
 def test_no_body_is_none(caller: Caller, mifos: FakeMifos) -> None:
     caller.mifos("clients", "POST")
 
@@ -236,6 +245,14 @@ def test_what_goes_wrong_has_one_shape(
     response = caller.mifos()
     assert_error(response, status, code, sent=sent)
     assert "WWW-Authenticate" not in response.headers
+
+
+@pytest.mark.parametrize("sent", [False, "unknown"])
+@pytest.mark.parametrize("kind", [MifosUnavailable, MifosTimeout])
+def test_where_mifos_is_stays_with_us(caller: Caller, mifos: FakeMifos, kind: Any, sent: Any) -> None:
+    mifos.behaviour = kind("MIFOS (http://mifos.internal:8443) is not available: it is not valid for mifos.internal")
+
+    assert b"mifos.internal" not in caller.mifos().content
 
 
 def test_a_rejected_call_tells_when_to_come_again(
@@ -452,10 +469,12 @@ def test_a_raw_idempotency_key_passes(caller: Caller, mifos: FakeMifos, settings
     assert mifos.last["headers"]["Idempotency-Key"] == "k"
 
 
-def test_a_bad_idempotency_key_is_400(caller: Caller, mifos: FakeMifos) -> None:
-    response = caller.mifos(method="POST", headers={"Idempotency-Key": "k" * 256})
+@pytest.mark.parametrize(("key", "why"), [("k" * 256, "at most 255"), ("", "not blank"), ("  ", "not blank")])
+def test_a_bad_idempotency_key_is_400(caller: Caller, mifos: FakeMifos, key: str, why: str) -> None:
+    response = caller.mifos(method="POST", headers={"Idempotency-Key": key})
 
-    assert_error(response, 400, "INVALID_IDEMPOTENCY_KEY", sent=False)
+    assert why in assert_error(response, 400, "INVALID_IDEMPOTENCY_KEY", sent=False)["message"]
+    assert not mifos.calls
 
 
 @pytest.mark.django_db(transaction=True)
