@@ -106,6 +106,11 @@ def _(event: events.FellBack) -> None:
 
 
 @write_log.register
+def _(event: events.ActEnded) -> None:
+    _line(logging.INFO, "Circuit breaker released - the time that an operator set is over", event)
+
+
+@write_log.register
 def _(event: events.StoreLost) -> None:
     log.error("Shared breaker state lost - this process guards alone (%s)", event.reason)
 
@@ -120,4 +125,8 @@ def _(event: events.Tick) -> None:
     from breaker import queries
 
     for entry in queries.status().entries:
-        log.debug("Circuit breaker %s is %s", entry.name, entry.state, extra={"snapshot": entry.as_dict()})
+        stats = entry.as_dict()["stats"]
+        numbers = " ".join(f"{key}={stats[key]}" for key in ("fires", "failures", "timeouts", "rejects", "errorRate"))
+        log.debug(
+            "Circuit breaker %s is %s [%s]", entry.name, entry.state, numbers, extra={"snapshot": entry.as_dict()}
+        )

@@ -20,6 +20,8 @@ class OperatorAct(models.Model):
         COMMAND = "command", _("command")
 
     act_id = models.CharField(max_length=32, unique=True, editable=False)
+    namespace = models.CharField(max_length=200, editable=False)
+    """Of the shared state that was acted on: databases are shared by gateways of several."""
     breaker = models.CharField(max_length=100, db_index=True)
     action = models.CharField(max_length=10)
     actor = models.CharField(max_length=200)

@@ -9,11 +9,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from breaker import queries
+from breaker import conf, queries
 from breaker.engine import machine
 from breaker.engine.machine import Act, Action, Snapshot
 from breaker.engine.policy import Policy
@@ -33,10 +34,6 @@ class UnknownBreaker(LookupError):
 
 class ActRefused(ValueError):
     """An act that lacks something or cannot be; the message names the field, the value and the remedy."""
-
-
-class ActFailed(Exception):
-    """The shared state could not be changed. The act's row is marked failed, and it is never applied later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +91,9 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for_seconds: float | None) -> Done:
-    row = OperatorAct.objects.create(
+    row = _record(
         act_id=secrets.token_hex(16),
+        namespace=conf.namespace(),
         breaker=name,
         action=action.value,
         actor=actor[:200],
@@ -119,7 +117,7 @@ def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for
         row.status, row.error = OperatorAct.Status.FAILED, str(error)
         row.save(update_fields=["status", "error"])
         return Done(breaker=name, row=row, error=str(error))
-    _mark_applied(row, before, after, for_seconds)
+    problem = _mark_applied(row, before, after, for_seconds)
     log.warning(
         "Circuit breaker %s: %s by %s (%s): %s",
         name,
@@ -129,15 +127,27 @@ def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for
         reason,
         extra={"breaker": name, "operation": action.value, "actor": actor, "source": source, "reason": reason},
     )
-    return Done(breaker=name, row=row)
+    return Done(breaker=name, row=row, error=problem)
 
 
-def _mark_applied(row: OperatorAct, before: Snapshot, after: Snapshot, for_seconds: float | None) -> None:
+def _record(**fields: Any) -> OperatorAct:
+    """The row, committed: an act must not outlive a rollback of it."""
+    with transaction.atomic(durable=True):
+        return OperatorAct.objects.create(**fields)
+
+
+def _mark_applied(row: OperatorAct, before: Snapshot, after: Snapshot, for_seconds: float | None) -> str:
+    """Say in the row that the act holds; what went wrong with that, else nothing."""
     row.status = OperatorAct.Status.APPLIED
     row.applied_at = _moment(after.act_at)
     row.until = row.applied_at + timedelta(seconds=for_seconds) if for_seconds is not None else None
     row.state_before, row.state_after = _shown(row.breaker, before), _shown(row.breaker, after)
-    row.save(update_fields=["status", "applied_at", "until", "state_before", "state_after"])
+    try:
+        row.save(update_fields=["status", "applied_at", "until", "state_before", "state_after"])
+    except DatabaseError as error:
+        log.exception("the act %s on %s holds, but its row could not be updated", row.action, row.breaker)
+        return f"the act holds, but its row still says pending: {error}"
+    return ""
 
 
 def _shown(name: str, snapshot: Snapshot) -> str:
@@ -161,14 +171,13 @@ _SWITCHES = (Action.DISABLE.value, Action.ENABLE.value, Action.RESET.value)
 
 
 def apply_again(names: Sequence[str]) -> None:
-    """Bring back what operators said of circuits that the shared store has lost. Called by the background beat."""
+    """Bring back what operators said of circuits that the shared store has lost.
+
+    The engine calls it in a thread of its own, and again after a while when it raises.
+    """
     try:
         for row in _latest_acts(names):
             _apply_again(row)
-    except StoreError:
-        raise
-    except Exception as error:  # whatever ails the database must not keep the circuits from the shared state
-        log.warning("Operators' acts could not be looked up to apply them again: %s", error)
     finally:
         connection.close()
 
@@ -177,7 +186,9 @@ def _latest_acts(names: Sequence[str]) -> list[OperatorAct]:
     """The acts that would still hold: the latest on the force and the latest on the switch of each breaker."""
     now = timezone.now()
     latest: dict[tuple[str, bool], OperatorAct] = {}
-    applied = OperatorAct.objects.filter(status=OperatorAct.Status.APPLIED, breaker__in=names)
+    applied = OperatorAct.objects.filter(
+        status=OperatorAct.Status.APPLIED, namespace=conf.namespace(), breaker__in=names
+    )
     for row in applied.order_by("applied_at"):
         if row.action in _FORCES:
             latest[row.breaker, True] = row

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from breaker.engine import machine
+from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.events import Labels
 from breaker.engine.machine import Force, Snapshot, Standing, State
 from breaker.engine.policy import Policy
@@ -93,12 +94,12 @@ class Status:
 
     @property
     def own(self) -> list[Entry]:
-        """The breakers that a service made for its API: those with a group and a key."""
-        return [entry for entry in self.entries if entry.labels.group and entry.labels.key]
+        """The breakers that a service made for its API."""
+        return [entry for entry in self.entries if entry.name in registry.own]
 
     @property
     def custom(self) -> list[Entry]:
-        return [entry for entry in self.entries if not (entry.labels.group and entry.labels.key)]
+        return [entry for entry in self.entries if entry.name not in registry.own]
 
     def as_dict(self) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -146,8 +147,11 @@ def status(names: Sequence[str] | None = None, *, must_share: bool = False) -> S
     records, shared = sync.read(names)
     if must_share and not shared:
         raise StoreError(sync.lost_reason or "no shared store is configured (REDIS_URL)")
-    entries = [entry for record in records.records.values() if (entry := _entry(record, records.now)) is not None]
-    return Status(shared=shared, at=_moment(records.now), entries=sorted(entries, key=_order))
+    # As this process made them, which is how their owner thinks of them; others by name behind.
+    own = registry.circuits
+    order = [name for name in own if name in records.records] + sorted(records.records.keys() - own.keys())
+    found = (_entry(records.records[name], own.get(name), records.now) for name in order)
+    return Status(shared=shared, at=_moment(records.now), entries=[entry for entry in found if entry is not None])
 
 
 def health() -> Health:
@@ -159,9 +163,8 @@ def known_names() -> list[str]:
     return [entry.name for entry in status().entries]
 
 
-def _entry(record: Record, now: int) -> Entry | None:
+def _entry(record: Record, own: SharedCircuitBreaker | None, now: int) -> Entry | None:
     """A breaker by this process's own making, or as another process registered it."""
-    own = registry.circuits.get(record.name)
     if own is not None:
         labels, policy = own.labels, own.policy
     elif record.registration is not None:
@@ -183,12 +186,6 @@ def _entry(record: Record, now: int) -> Entry | None:
 def _labels(registered: Mapping[str, str]) -> Labels:
     """Those that this version knows: during a roll-out a newer one may have registered more."""
     return Labels(**{name: registered[name] for name in ("service", "group", "key") if name in registered})
-
-
-def _order(entry: Entry) -> tuple[int, int, str]:
-    """As this process made them, which is how their owner thinks of them; others by name behind."""
-    own = list(registry.circuits)
-    return (0, own.index(entry.name), "") if entry.name in own else (1, 0, entry.name)
 
 
 def _stats(totals: Totals) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class Registry:
     def __init__(self) -> None:
         self._circuits: dict[str, tuple[SharedCircuitBreaker, dict[str, Any]]] = {}
         self._sync: Sync | None = None
+        self.own: set[str] = set()
+        """The breakers of the service's own API: status groups them, and health judges by them."""
         self._lock = threading.RLock()
 
     @property
@@ -51,9 +53,12 @@ class Registry:
     def circuits(self) -> dict[str, SharedCircuitBreaker]:
         return {name: circuit for name, (circuit, _) in list(self._circuits.items())}
 
-    def circuit(self, name: str, policy: Policy, **traits: Any) -> SharedCircuitBreaker:
-        """The circuit of that name, made if there is none. Raises PolicyError when it was made otherwise before."""
-        asked = {"policy": policy, **traits}
+    def circuit(self, name: str, policy: Policy, *, code: Any = None, **traits: Any) -> SharedCircuitBreaker:
+        """The circuit of that name, made if there is none. Raises PolicyError when it was made otherwise before.
+
+        `code`: of the function that gave the name. Two lambdas of one scope have one name, and are two breakers.
+        """
+        asked = {"policy": policy, "code": code, **traits}
         with self._lock:
             if name not in self._circuits:
                 circuit = SharedCircuitBreaker(name, policy, sync=self.sync, **traits)
@@ -214,6 +219,7 @@ def create_circuit_breaker(
     error_filter: Iterable[type[BaseException]] | Callable[[BaseException], bool] | None = None,
     is_failure: Callable[[Any], bool] | None = None,
     classify: Callable[[Any, BaseException | None], Outcome] | None = None,
+    own: bool = False,
     **options: Any,
 ) -> Guarded:
     """Guard `func` by a breaker that the whole cluster shares.
@@ -230,15 +236,19 @@ def create_circuit_breaker(
     `error_filter`: exception types (or a predicate) that do not count as failures. `is_failure`: results that do.
     `classify(result, error)` replaces both. `fallback` answers when the call was rejected, failed or timed out; it is
     called as `fallback(call, error)`, `fallback(error)` or `fallback()`, by the number of its positional parameters.
-    If it fails too, the original error is raised with the fallback's as its cause.
+    If it fails too, the original error is raised with the fallback's as its cause. `own` marks the breakers of a
+    service's own API: status shows them by their labels' group and key, and health judges by them alone.
 
     Raises PolicyError for a bad option or name, and when the name already stands for other options in this process.
     """
+    code = None
     if name is None:
         if func is None:
             raise PolicyError("name: needed where no function gives one")
-        name = _name_of(func)
+        name, code = _name_of(func), getattr(_without_partial(func), "__code__", None)
     labels = labels or Labels()
+    if own:
+        registry.own.add(name)
     circuit = registry.circuit(
         check_name(name),
         Policy.of({**options, **conf.options_of(name, labels.group)}),
@@ -246,6 +256,7 @@ def create_circuit_breaker(
         classify=classify,
         error_filter=error_filter,
         is_failure=is_failure,
+        code=code,
     )
     return Guarded(func, circuit, fallback)
 

@@ -127,6 +127,7 @@ def _make_breaker(user: User, key: str) -> SharedCircuitBreaker:
     return create_circuit_breaker(
         name=f"MIFOS-{user.capitalize()}-{key}",
         labels=Labels(service="MIFOS", group=user, key=key),
+        own=True,
         classify=_classify,
         **conf.breaker_defaults(),
     ).breaker

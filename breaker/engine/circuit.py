@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
-import logging
 import math
 import threading
 from collections import deque
@@ -19,16 +19,17 @@ from breaker.engine import events, machine
 from breaker.engine.events import Labels
 from breaker.engine.machine import Force, Snapshot, State
 from breaker.engine.policy import Policy, check_name
-from breaker.engine.sync import STALE, Sync
+from breaker.engine.sync import STALE, Sync, complain
 from breaker.engine.window import FALLBACK, Outcome, Settled
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-log = logging.getLogger("breaker.engine")
-
 ASK_AGAIN = 0.25
 """Seconds for which a process that was refused a trial's lease rejects without asking again."""
+
+UNGUARDED = "unguarded"
+"""Calls of a disabled breaker are counted as this generation's: reported like all, they open nobody's circuit."""
 
 _SUCCESS, _FAILURE, _TIMEOUT, _REJECT = (outcome.value for outcome in Outcome)
 _TOLD_PER_SECOND = {_FAILURE: 10, _TIMEOUT: 10, FALLBACK: 1}
@@ -64,7 +65,7 @@ class _View:
 
     def __init__(self, policy: Policy, snapshot: Snapshot, now: int) -> None:
         here = machine.standing(policy, snapshot, now)
-        self.id = snapshot.id
+        self.id = snapshot.id if here.enabled else UNGUARDED
         self.passes = here.passes
         self.enabled = here.enabled
         self.state = here.state
@@ -105,7 +106,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         do. `classify(result, error)` replaces both."""
         self.policy = policy or Policy()
         self.labels = labels or Labels()
-        self.sync = sync or Sync(None)
+        self.sync = sync or _alone()
         self.outcomes: deque[Settled] = deque()
         self.seen_open_at = float("-inf")
         self._count = self.outcomes.append
@@ -223,7 +224,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             self.sync.revive()
             started = self._monotonic()
         view = self._view
-        if view.state is State.OPEN:
+        if view.state is State.OPEN and not self._is_due(view):
             raise self._reject(view, "open")
         if not (view.passes and self._plain):
             return self._call_with_permit(func, args, kwargs)
@@ -242,8 +243,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
     def _call_with_permit(self, func: Callable[..., R], args: Any, kwargs: Any) -> R:
         permit = self.admit()
         try:
-            for listener in self._listeners:
-                _spared(listener.before_call, self, func, *args, **kwargs)
+            self._tell_before(func, *args, **kwargs)
             result = func(*args, **kwargs)
         except BaseException as error:
             permit.settle(None, error)
@@ -256,6 +256,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         """Guard a `with` block. Raises CallRejected before the block runs."""
         permit = self.admit()
         try:
+            self._tell_before(None)
             yield permit
         except BaseException as error:
             permit.settle(None, error)
@@ -270,6 +271,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         permit = await self._admit_async()
         limit = self.policy.timeout if permit.enabled else None
         try:
+            self._tell_before(func, *args, **kwargs)
             async with asyncio.timeout(limit):
                 result = await func(*args, **kwargs)
         except BaseException as error:
@@ -284,24 +286,37 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         """The right to make one call, to be settled exactly once. Raises CallRejected."""
         if self._monotonic() - self.sync.beat_at > STALE:
             self.sync.revive()
-        view = self._view
+        view = self._current_view()
         self._admit_at_once(view)
         if view.passes:
             return Permit(self, view, None)
         with self._asking_for_trial(view) as asked:
             token = self.sync.wait(asked) if asked is not None else None
+            if token is None and asked is not None:
+                token = self.sync.lease_alone(self, view.id)
         return self._on_trial(view, asked, token)
 
     async def _admit_async(self) -> Permit:
         if self._monotonic() - self.sync.beat_at > STALE:
             await asyncio.to_thread(self.sync.revive)
-        view = self._view
+        view = self._current_view()
         self._admit_at_once(view)
         if view.passes:
             return Permit(self, view, None)
         with self._asking_for_trial(view) as asked:
             token = await self.sync.wait_async(asked) if asked is not None else None
+            if token is None and asked is not None:
+                token = self.sync.lease_alone(self, view.id)
         return self._on_trial(view, asked, token)
+
+    def _is_due(self, view: _View) -> bool:
+        """Whether an open circuit must be turned by a call: alone, the beat may hang on a store that is away."""
+        return not self.sync.sharing and view.retry_at is not None and self.sync.now() >= view.retry_at
+
+    def _current_view(self) -> _View:
+        if self._view.state is State.OPEN and self._is_due(self._view):
+            self.sync.turn_by_time(self)
+        return self._view
 
     def _admit_at_once(self, view: _View) -> None:
         """What can be decided without asking anyone; takes a place where places are counted. Raises CallRejected."""
@@ -328,9 +343,13 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             self._asking.release()
 
     def _on_trial(self, view: _View, asked: Future[str | None] | None, token: str | None) -> Permit:
-        if self._view is view and (token is None or self.policy.half_open_max_calls == 1):
+        if self._view is view and token is None:
             self._busy_until = self._monotonic() + ASK_AGAIN
+        elif self._view is view and self.policy.half_open_max_calls == 1:
+            self._busy_until = self._monotonic() + self.policy.timeout + 1  # or until this trial has ended
         if token is not None:
+            if asked is not None and not (asked.done() and asked.exception() is None and asked.result() == token):
+                asked.add_done_callback(self._give_back_if_granted)
             return Permit(self, view, token)
         self._abandon(asked)
         raise self._reject(view, "half_open")
@@ -403,6 +422,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         self._count((generation, seconds, outcome.value))
         news = None
         if token is not None:
+            self._busy_until = float("-inf")
             news = self.sync.settle(self, generation, token, outcome)
         elif outcome is not Outcome.SUCCESS and self._decides(generation):
             news = self.sync.report(self)
@@ -435,6 +455,10 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         """A fallback answered for a call that failed. (Each rejected call counts as one by itself.)"""
         self._count((self._view.id, 0.0, FALLBACK))
         self._tell(FALLBACK, lambda n: events.FellBack(breaker=self.name, labels=self.labels, left_out=n))
+
+    def _tell_before(self, func: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> None:
+        for listener in self._listeners:
+            _spared(listener.before_call, self, func, *args, **kwargs)
 
     # -- telling ---------------------------------------------------------------------------------------------------
 
@@ -469,15 +493,22 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         self.sync.tell(event(left_out))
 
 
+@functools.cache
+def _alone() -> Sync:
+    """What breakers made without a Sync share: this process's memory."""
+    return Sync(None)
+
+
 class Permit:
     """The right to make one call. `settle` it once, with the result or the error."""
 
-    __slots__ = ("_circuit", "_generation", "_slot", "_started", "_token", "enabled")
+    __slots__ = ("_circuit", "_generation", "_process", "_slot", "_started", "_token", "enabled")
 
     def __init__(self, circuit: SharedCircuitBreaker, view: _View, token: str | None) -> None:
         self._circuit = circuit
         self._generation = view.id
         self._token = token
+        self._process = circuit.sync.process
         self._slot = circuit._slots is not None and view.enabled
         self._started: float | None = circuit._monotonic()
         self.enabled = view.enabled
@@ -488,7 +519,7 @@ class Permit:
 
     def settled(self, result: Any, error: BaseException | None) -> Future[Any] | None:
         """The same without waiting."""
-        if self._started is None:
+        if self._started is None or self._process != self._circuit.sync.process:  # settled, or a fork's copy
             return None
         seconds, self._started = self._circuit._monotonic() - self._started, None
         if self._slot:
@@ -518,4 +549,4 @@ def _spared(listener: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     try:
         listener(*args, **kwargs)
     except Exception:
-        log.exception("a breaker's listener failed")
+        complain("a breaker's listener failed")

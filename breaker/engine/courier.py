@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -19,10 +20,19 @@ T = TypeVar("T")
 class Courier:
     """Runs what it is given, in order, in one daemon thread; with `thread` False at once in the caller's."""
 
-    def __init__(self, *, thread: bool = True) -> None:
+    def __init__(self, *, thread: bool = True, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._has_thread = thread
+        self._monotonic = monotonic
+        self._began_at: float | None = None
+        self.late = False
+        """Somebody waited in vain for a job that is still under way: nobody else should."""
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    def busy_for(self) -> float:
+        """Seconds that the present job has taken."""
+        began_at = self._began_at
+        return 0.0 if began_at is None else self._monotonic() - began_at
 
     @property
     def alive(self) -> bool:
@@ -47,7 +57,9 @@ class Courier:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
+            self._began_at = self._monotonic()
             _do(*job)
+            self._began_at, self.late = None, False
 
 
 def _do(future: Future[T], work: Callable[[], T]) -> None:

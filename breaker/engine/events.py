@@ -76,6 +76,11 @@ class FellBack(Event):
     left_out: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActEnded(Event):
+    """What an operator said of the breaker has reached its end; it starts CLOSED. Told once in the whole cluster."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreLost:
     """The shared store cannot be reached: this process guards alone."""

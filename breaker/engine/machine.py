@@ -146,7 +146,8 @@ def decide(
 ) -> Transition | None:
     """The transition that is due, or None.
 
-    `totals` are the current generation's; `trial` is the lease's token and the outcome of the call that held it.
+    `totals` are the current generation's while CLOSED, and otherwise the whole window's, as evidence. `trial` is the
+    lease's token and the outcome of the call that held it.
     A clock that stepped back never makes OPEN last longer than `reset_timeout`: `waited_ms`, which is monotonic,
     counts as well.
     """
@@ -155,13 +156,13 @@ def decide(
         return None
     match snapshot.state:
         case State.CLOSED if totals is not None and _too_many(policy, totals):
-            return _move(policy, snapshot, State.OPEN, why=_evidence(totals))
+            return _move(policy, snapshot, State.OPEN, why=evidence(totals))
         case State.OPEN if now >= snapshot.until or waited_ms >= snapshot.until - snapshot.since:
-            return _move(policy, snapshot, State.HALF_OPEN, waited_ms=waited_ms)
+            return _move(policy, snapshot, State.HALF_OPEN, why=evidence(totals), waited_ms=waited_ms)
         case State.HALF_OPEN if trial is not None:
             token, outcome = trial
             after = State.CLOSED if outcome is Outcome.SUCCESS else State.OPEN
-            return _move(policy, snapshot, after, token=token, why={"trial": outcome.name.lower()})
+            return _move(policy, snapshot, after, token=token, why={"trial": outcome.name.lower(), **evidence(totals)})
     return None
 
 
@@ -171,15 +172,20 @@ def _too_many(policy: Policy, totals: Totals) -> bool:
     )
 
 
-def _evidence(totals: Totals) -> dict[str, Any]:
-    return {
-        "successes": totals.successes,
-        "failures": totals.failures,
-        "timeouts": totals.timeouts,
-        "errorRate": round(totals.deciding_error_rate, 2),
-        "processes": totals.processes,
-        "hosts": totals.hosts,
-    }
+def evidence(totals: Totals | None) -> dict[str, Any]:
+    """What a transition's event and log line say of the counts."""
+    return (
+        {}
+        if totals is None
+        else {
+            "successes": totals.successes,
+            "failures": totals.failures,
+            "timeouts": totals.timeouts,
+            "errorRate": round(totals.deciding_error_rate, 2),
+            "processes": totals.processes,
+            "hosts": totals.hosts,
+        }
+    )
 
 
 def _move(policy: Policy, snapshot: Snapshot, after: State, **more: Any) -> Transition:

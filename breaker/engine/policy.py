@@ -1,6 +1,6 @@
 """Policy: every option of a breaker, frozen, validated once.
 
-Durations are seconds. The names and defaults are those of opossum, in Python's spelling.
+Durations are seconds. The names are those of opossum, in Python's spelling.
 """
 
 from __future__ import annotations

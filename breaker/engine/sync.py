@@ -21,6 +21,7 @@ import socket
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
@@ -42,8 +43,9 @@ from breaker.engine.stores.base import (
     StoreError,
     Window,
     Write,
+    Written,
 )
-from breaker.engine.stores.memory import MemoryStore, shifted
+from breaker.engine.stores.memory import MemoryStore
 from breaker.engine.window import Outcome, Tally, Totals, total
 
 PATIENCE = 0.1
@@ -56,12 +58,19 @@ HEARTBEAT = 1.0
 """Seconds between pushes that only say that this process lives."""
 STALE = 1.0
 """Seconds without a beat after which a call starts the threads anew."""
+STUCK = 1.0
+"""Seconds of one job of the courier after which the store counts as hanging. (Its own timeouts come before, but for a
+look-up of its name.)"""
 LOOK = 0.02
 """Seconds that a process about to open waits for the counts of the others."""
 GOOD_BEATS = 3
 """Beats that a store which was lost must answer before it is followed again."""
 RETRY = 0.25
 """Seconds between looks for a store that does not answer."""
+LOOK_UP_AGAIN = 5.0
+"""Seconds between attempts to look up operators' acts that the store has lost."""
+AT_ONCE = 500
+"""Buckets that one push carries: a script must not hold Redis for long."""
 REGISTER = 60.0
 """Seconds between registrations of this process's breakers."""
 TICK_MS = 5_000
@@ -101,7 +110,7 @@ class Sync:
         on_lost_data: Callable[[Sequence[str]], None] = lambda names: None,
     ) -> None:
         self.shared = shared
-        self.tell = tell
+        self._tell = tell
         self.verbose = False
         """Whether somebody wants to hear of each success; asked at each beat, because it costs a call some time."""
         self._wants_success = wants_success
@@ -109,6 +118,7 @@ class Sync:
         self.monotonic = monotonic
         self._threads = threads
         self.circuits: dict[str, Circuit] = {}
+        self._longest_window_ms = 60_000
         self._offset = int(wall() * 1000) - int(monotonic() * 1000)
         self._host = socket.gethostname()
         self._start_afresh()
@@ -120,7 +130,7 @@ class Sync:
         self._ledger = Ledger(host=self._host, process=self.process, monotonic=self.monotonic)
         self._ledger.send = self.shared is not None
         self.local = MemoryStore(self.now)
-        self.local.adopt({name: circuit.snapshot for name, circuit in self.circuits.items()}, [])
+        self.local.adopt(self._snapshots())
         self.sharing = False
         self.beat_at = float("-inf")
         self._joined_before = False
@@ -129,14 +139,15 @@ class Sync:
         self._lost_at: float | None = None
         self.lost_reason = ""
         self._sequence = self._local_sequence = 0
-        self._inflight: tuple[int, dict[Bucket, Tally]] | None = None
+        self._inflight: deque[tuple[int, dict[Bucket, Tally]]] = deque()
         self._last_shared: dict[str, Snapshot] = {}
+        self._followed: set[str] = set()
         self._leases: dict[str, tuple[str, str, float]] = {}
-        self._restless = {name for name, circuit in self.circuits.items() if circuit.snapshot.ends()}
+        self._restless = {name for name, snapshot in self._snapshots().items() if snapshot.ends()}
         self._epoch = ""
         self._seq = 0
         self._cursor = ""
-        self._answered_at = self._pushed_at = self._registered_at = self._ticked_at = float("-inf")
+        self._pushed_at = self._registered_at = self._ticked_at = float("-inf")
         self._pushing = threading.RLock()
         self._keeping = threading.Lock()
         self._mode = threading.RLock()
@@ -144,11 +155,21 @@ class Sync:
         self._starting = threading.Lock()
         self._reported: set[str] = set()
         self._report: Future[None] | None = None
-        self._courier = Courier(thread=self._threads)
+        self._courier = Courier(thread=self._threads, monotonic=self.monotonic)
         self._beating: threading.Thread | None = None
         self._first_contact = threading.Event()
         self._wake = threading.Event()
+        self._lost_names: set[str] = set()
+        self._looked_up_at = float("-inf")
+        self._looking_up: threading.Thread | None = None
         self._closed = False
+
+    def tell(self, event: Any) -> None:
+        """Give an event to whoever listens; what that raises harms nothing."""
+        try:
+            self._tell(event)
+        except Exception:
+            complain("a breaker's listener failed")
 
     # -- threads, forks, clock -------------------------------------------------------------------------------------
 
@@ -164,13 +185,18 @@ class Sync:
         with self._starting:
             if self.monotonic() - self.beat_at <= STALE or self._closed:
                 return
-            alive = self._beating is not None and self._beating.is_alive()
-            if not alive:
-                self._beating = threading.Thread(target=self._beat_for_ever, name="breaker-beat", daemon=True)
-                self._beating.start()
-            self._courier.start()
             # A beat that lives but is late (a starved machine) must not make every call look again.
             self.beat_at = self.monotonic()
+            alive = self._beating is not None and self._beating.is_alive()
+            try:
+                self._courier.start()
+                if not alive:
+                    beating = threading.Thread(target=self._beat_for_ever, name="breaker-beat", daemon=True)
+                    beating.start()
+                    self._beating = beating
+            except RuntimeError as error:  # no more threads to be had: guard alone until there are
+                self.lose(f"no background thread: {error}")
+                return
         if self.shared is not None and not alive:
             self._first_contact.wait(PATIENCE)
 
@@ -198,37 +224,42 @@ class Sync:
                 self.beat()
                 self.listen(self._pause())
             except Exception:  # the thread must live: a call would start it anew each second otherwise
-                log.exception("breaker beat failed")
-                self._wake.wait(IDLE_BEAT)
+                complain("breaker beat failed")
+                self._wake.wait(HEARTBEAT)
 
     def _pause(self) -> float:
         """Seconds until the next beat: sooner when a circuit changes by itself before."""
-        idle = not self._ledger.unsent and self._inflight is None and self.sharing
+        idle = not self._ledger.unsent and not self._inflight and self.sharing
         pause = IDLE_BEAT if idle else BEAT
         now = self.now()
         ends = [end - now for name in list(self._restless) for end in self.circuits[name].snapshot.ends()]
         return min(pause, min((end for end in ends if end > 0), default=1_000_000) / 1000 + 0.002)
 
     def wait(self, future: Future[T]) -> T | None:
-        """What the courier brings; None when it did not in time. A store that hangs then counts as lost."""
-        return self._brought(lambda: future.result(PATIENCE))
+        """What the courier brings; None when it did not in time.
+
+        Being late is not being lost: a process short of CPU is late too. But nobody else waits for a late courier, and
+        one that has been at a job for STUCK has a store that hangs.
+        """
+        return self._brought(future, lambda: future.result(0 if self._courier.late else PATIENCE))
 
     async def wait_async(self, future: Future[T]) -> T | None:
         """The same, while the event loop goes on."""
-        await arrival(future, seconds=PATIENCE)
-        return self._brought(lambda: future.result(0))
+        await arrival(future, seconds=0 if self._courier.late else PATIENCE)
+        return self._brought(future, lambda: future.result(0))
 
-    def _brought(self, bring: Callable[[], T]) -> T | None:
+    def _brought(self, future: Future[T], bring: Callable[[], T]) -> T | None:
         try:
             return bring()
         except StoreError as error:
             self.lose(str(error))
-        except TimeoutError:
-            # A process short of CPU is late too, and must not take that for a lost store: which gives answers, if late.
-            if self.monotonic() - self._answered_at >= PATIENCE:
-                self.lose(f"no answer within {PATIENCE * 1000:.0f} ms")
         except Exception:  # a fault of ours must not fail the call
-            log.exception("breaker courier failed")
+            if future.done():
+                complain("breaker courier failed")
+                return None
+            self._courier.late = True
+            if self._courier.busy_for() >= STUCK:
+                self.lose(f"no answer within {STUCK:g} s")
         return None
 
     # -- membership ------------------------------------------------------------------------------------------------
@@ -236,37 +267,43 @@ class Sync:
     def add(self, circuit: Circuit) -> None:
         """Take a circuit in; while the shared state is followed, wait a moment for what it says of this one."""
         self.circuits[circuit.name] = circuit
-        self.local.adopt({circuit.name: circuit.snapshot}, [])
+        self._longest_window_ms = max(self._longest_window_ms, Window.of(circuit.policy).length_ms)
+        self.local.adopt({circuit.name: circuit.snapshot})
         if self.sharing:
             with contextlib.suppress(StoreError, TimeoutError):  # the beat sees to it otherwise
                 self._courier.carry(lambda: self._enter([circuit])).result(PATIENCE)
 
+    def _snapshots(self) -> dict[str, Snapshot]:
+        return {circuit.name: circuit.snapshot for circuit in list(self.circuits.values())}
+
     def _enter(self, circuits: Iterable[Circuit]) -> None:
-        """Register circuits, seed those that the store has not, and follow what it holds of them."""
+        """Make circuits known, and follow what the store holds of them."""
+        for name, snapshot in self._introduce(circuits).items():
+            self._follow(name, snapshot)
+
+    def _introduce(self, circuits: Iterable[Circuit]) -> dict[str, Snapshot]:
+        """Register circuits and seed those that the store has not; what it then holds of them."""
         assert self.shared is not None
         entering = {circuit.name: circuit for circuit in circuits}
         if not entering:
-            return
+            return {}
         self.shared.register([_registration(circuit) for circuit in entering.values()])
         records = self.shared.load(list(entering)).records
         missing = [name for name, record in records.items() if record.snapshot is None]
         if missing:
             for name in missing:
                 self._seed(entering[name])
-            self.on_lost_data(missing)
+            self._lost_names |= {*missing}
             records = self.shared.load(list(entering)).records
-        for name, record in records.items():
-            if record.snapshot is not None:
-                self._last_shared[name] = record.snapshot
-                self._follow(name, record.snapshot, whatever=True)
+        return {name: record.snapshot for name, record in records.items() if record.snapshot is not None}
 
     def _seed(self, circuit: Circuit) -> None:
         assert self.shared is not None
         seed = self._last_shared.get(circuit.name) or circuit.snapshot
         now = self.now()
         if seed.state is State.OPEN:  # another server's clock: what is left of the wait, never more than a whole one
-            left = min(seed.until - now, _reset_ms(circuit.policy))
-            seed = shifted(seed, max(left, 0) + now - seed.until)
+            left = max(0, min(seed.until - now, _reset_ms(circuit.policy)))
+            seed = dataclasses.replace(seed, since=now + left - (seed.until - seed.since), until=now + left)
         self.shared.write(Write(name=circuit.name, expected=None, after=seed, deadline=now + 1000))
 
     # -- the beat --------------------------------------------------------------------------------------------------
@@ -278,6 +315,8 @@ class Sync:
         self._drain()
         self._push_local()
         self._turn_by_time()
+        if not self.sharing:
+            self._ledger.forget_before(int(self.monotonic() * 1000) - self._keep_ms())
         if self.shared is not None:
             try:
                 if self.sharing:
@@ -289,14 +328,41 @@ class Sync:
                 self._next_try = self.monotonic() + RETRY
                 self.lose(str(error))
         self._first_contact.set()
+        if self._lost_names:
+            self._look_up_lost_data()
+
+    def _look_up_lost_data(self) -> None:
+        """Have somebody say what operators said of circuits that the store has lost; again until it has worked.
+
+        In a thread of its own: a database may hang.
+        """
+        now, running = self.monotonic(), self._looking_up is not None and self._looking_up.is_alive()
+        if running or now - self._looked_up_at < LOOK_UP_AGAIN:
+            return
+        self._looked_up_at = now
+        if self._threads:
+            self._looking_up = threading.Thread(target=self._look_up, name="breaker-look-up", daemon=True)
+            self._looking_up.start()
+        else:
+            self._look_up()
+
+    def _look_up(self) -> None:
+        names = set(self._lost_names)
+        try:
+            self.on_lost_data(sorted(names))
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                log.warning("operators' acts could not be looked up to apply them again: %s", error)
+        else:
+            self._lost_names -= names
 
     def _beat_shared(self) -> None:
         assert self.shared is not None
         now = self.monotonic()
         if now - self._registered_at >= REGISTER:
-            self.shared.register([_registration(circuit) for circuit in list(self.circuits.values())])
+            self._enter(list(self.circuits.values()))  # also seeds a circuit whose key alone was lost
             self._registered_at = now
-        if strangers := self.circuits.keys() - self._last_shared.keys():
+        if strangers := self.circuits.keys() - self._followed:
             self._enter([self.circuits[name] for name in strangers])
         for token in [token for token, (_, _, longest) in list(self._leases.items()) if longest < now]:
             self._leases.pop(token, None)
@@ -320,7 +386,9 @@ class Sync:
         """The store was emptied or has gone back in time: give it what it lost, take what it has."""
         assert self.shared is not None
         self._cursor = self.shared.cursor()
+        self._followed.clear()
         self._enter(list(self.circuits.values()))
+        self._lost_names |= {*self.circuits}
         self._epoch = epoch
         self._pull()
 
@@ -358,14 +426,15 @@ class Sync:
         if gap:
             self._pull()
 
-    def _follow(self, name: str, snapshot: Snapshot, *, whatever: bool = False) -> None:
-        """Take what the shared store says of a circuit, unless it is older news (`whatever`: even then)."""
+    def _follow(self, name: str, snapshot: Snapshot) -> None:
+        """Take what the shared store says of a circuit, unless it is older than what it said before."""
         with self._mode:
             circuit = self.circuits.get(name)
             if circuit is None or not self.sharing:
                 return
-            if not whatever and snapshot.seq <= circuit.snapshot.seq:
+            if name in self._followed and snapshot.seq <= circuit.snapshot.seq:
                 return
+            self._followed.add(name)
             self._last_shared[name] = snapshot
             before = self._set(circuit, snapshot)
         circuit.tell_change(before)
@@ -378,15 +447,22 @@ class Sync:
         return before
 
     def _turn_by_time(self) -> None:
-        for circuit in [self.circuits[name] for name in list(self._restless)]:
-            snapshot, now = circuit.snapshot, self.now()
-            if snapshot.expired(now):
-                self._write(circuit, snapshot, machine.lift_expired(snapshot, now), {"kind": "expired"})
-            elif snapshot.state is State.OPEN:
-                waited = int((self.monotonic() - circuit.seen_open_at) * 1000)
-                due = machine.decide(circuit.policy, snapshot, None, now, waited_ms=waited)
+        for name in list(self._restless):
+            self.turn_by_time(self.circuits[name])
+
+    def turn_by_time(self, circuit: Circuit) -> None:
+        """Make the transition that is due without any call: the end of OPEN, or of what an operator said."""
+        snapshot, now = circuit.snapshot, self.now()
+        if snapshot.expired(now):
+            if self._write(circuit, snapshot, machine.lift_expired(snapshot, now), {"kind": "expired"}):
+                self.tell(events.ActEnded(breaker=circuit.name, labels=circuit.labels))
+        elif snapshot.state is State.OPEN:
+            waited = int((self.monotonic() - circuit.seen_open_at) * 1000)
+            if machine.decide(circuit.policy, snapshot, None, now, waited_ms=waited) is not None:
+                totals = self._whole_window(circuit)
+                due = machine.decide(circuit.policy, snapshot, totals, now, waited_ms=waited)
                 if due is not None:
-                    self._make(circuit, due, not_before=0 if now < snapshot.until else snapshot.until)
+                    self._make(circuit, snapshot, due, not_before=0 if now < snapshot.until else snapshot.until)
 
     # -- counts ----------------------------------------------------------------------------------------------------
 
@@ -410,19 +486,20 @@ class Sync:
         )
 
     def _keep_ms(self) -> int:
-        longest = max((Window.of(circuit.policy).length_ms for circuit in list(self.circuits.values())), default=60_000)
-        return longest * 5 // 4 + 1_000
+        return self._longest_window_ms * 5 // 4 + 1_000
 
     def _flush(self, *, answer: str = "", wants: Mapping[str, Window] | None = None) -> Pushed:
         """Push all that this process has counted; what a lost answer left in doubt goes first, under its own number."""
         assert self.shared is not None
         with self._pushing:
-            if self._inflight is not None:
-                self._push(*self._inflight)
             self._drain()
-            self._sequence += 1
-            self._inflight = (self._sequence, self._ledger.to_send(self._offset))
-            return self._push(*self._inflight, answer=answer, wants=wants)
+            counts = list(self._ledger.to_send(self._offset).items())
+            for start in range(0, max(1, len(counts)), AT_ONCE):
+                self._sequence += 1
+                self._inflight.append((self._sequence, dict(counts[start : start + AT_ONCE])))
+            while len(self._inflight) > 1:
+                self._push(*self._inflight[0])
+            return self._push(*self._inflight[0], answer=answer, wants=wants)
 
     def _push(
         self, sequence: int, counts: dict[Bucket, Tally], *, answer: str = "", wants: Mapping[str, Window] | None = None
@@ -441,8 +518,9 @@ class Sync:
                 answer=answer,
             )
         )
-        self._inflight = None
-        self._pushed_at = self._answered_at = self.monotonic()
+        if self._inflight and self._inflight[0][0] == sequence:
+            self._inflight.popleft()
+        self._pushed_at = self.monotonic()
         self._learn(pushed.now, before)
         return pushed
 
@@ -489,8 +567,8 @@ class Sync:
             self._look(others)
             pushed = self._flush(wants={circuit.name: wants[circuit.name] for circuit in suspects})
         for circuit in suspects:
-            if due := self._verdict(circuit, pushed):
-                self._make(circuit, due)
+            if verdict := self._verdict(circuit, pushed):
+                self._make(circuit, *verdict)
 
     def _look(self, others: frozenset[str]) -> None:
         """Have the others send what they have: unsent successes of theirs must not be missed when one host fails."""
@@ -498,14 +576,15 @@ class Sync:
         call = secrets.token_hex(8)
         self.shared.call_for_counts(call)
         self.shared.answers(call, expected=others, seconds=LOOK)
-        self._answered_at = self.monotonic()
 
-    def _verdict(self, circuit: Circuit, pushed: Pushed) -> machine.Transition | None:
+    def _verdict(self, circuit: Circuit, pushed: Pushed) -> tuple[Snapshot, machine.Transition] | None:
+        """The transition that the counts ask for, and the snapshot that it was judged by."""
         snapshot = circuit.snapshot
         if snapshot.state is not State.CLOSED:
             return None
         totals = total(pushed.windows[circuit.name], generation=snapshot.id)
-        return machine.decide(circuit.policy, snapshot, totals, self.now())
+        due = machine.decide(circuit.policy, snapshot, totals, self.now())
+        return (snapshot, due) if due is not None else None
 
     def judge_alone(self, circuit: Circuit) -> None:
         """Without the shared store, this process's own window decides."""
@@ -513,8 +592,8 @@ class Sync:
             return
         self._drain()
         pushed = self._push_local({circuit.name: Window.of(circuit.policy)})
-        if due := self._verdict(circuit, pushed):
-            self._make(circuit, due)
+        if verdict := self._verdict(circuit, pushed):
+            self._make(circuit, *verdict)
 
     def own_totals(self, circuit: Circuit) -> Totals:
         """What this process counted of a circuit in its window."""
@@ -522,15 +601,24 @@ class Sync:
         pushed = self._push_local({circuit.name: Window.of(circuit.policy)})
         return total(pushed.windows[circuit.name])
 
+    def _whole_window(self, circuit: Circuit) -> Totals:
+        """All generations' counts: the evidence that is told with a transition."""
+        wants = {circuit.name: Window.of(circuit.policy)}
+        if self.sharing:
+            try:
+                return total(self._flush(wants=wants).windows[circuit.name])
+            except StoreError as error:
+                self.lose(str(error))
+        return self.own_totals(circuit)
+
     # -- writes ----------------------------------------------------------------------------------------------------
 
-    def _make(self, circuit: Circuit, due: machine.Transition, *, not_before: int = 0) -> bool:
-        """Make a transition in the store that holds now, and tell it when it was ours.
+    def _make(self, circuit: Circuit, snapshot: Snapshot, due: machine.Transition, *, not_before: int = 0) -> bool:
+        """Make a transition, judged by `snapshot`, in the store that holds now, and tell it when it was ours.
 
         Where the shared store goes away over it, the same transition, id and all, is made here: should the shared
         store have made it all the same, both agree when it is back, and it was told once.
         """
-        snapshot = circuit.snapshot
         if self.shared is not None and not self.sharing:
             due = dataclasses.replace(due, why={**due.why, "alone": True})
         after = machine.apply(snapshot, due, self.now())
@@ -576,10 +664,12 @@ class Sync:
         )
         try:
             written = store.write(write)
+            if written.current is None and store is not self.local:  # its key alone was lost
+                self._enter([circuit])
+                written = store.write(write)
         except StoreError as error:
             self.lose(str(error))
             return None
-        self._answered_at = self.monotonic()
         if written.current is not None:
             self._take(circuit, written.current, store)
         return written.won
@@ -607,7 +697,7 @@ class Sync:
                 reset_ms=_reset_ms(circuit.policy),
                 why={"byHand": True},
             )
-            return snapshot.state is after or self._make(circuit, due)
+            return snapshot.state is after or self._make(circuit, snapshot, due)
 
         return bool(self.wait(self._courier.carry(work)) if self.sharing else work())
 
@@ -633,12 +723,22 @@ class Sync:
                 event=event,
                 deadline=loaded.now + int(PATIENCE * 1000),
             )
-            written = store.write(write)
+            written = self._insist(store, write, deadline)
             if written.won and written.current is not None:
                 if name in self.circuits:
                     self._take(self.circuits[name], written.current, store)
                 return before, written.current
         raise StoreError("others changed the circuit again and again; try once more")
+
+    def _insist(self, store: Store, write: Write, deadline: float) -> Written:
+        """Write; where the answer is lost ask again, for a write that was made says so however late it is asked."""
+        while True:
+            try:
+                return store.write(write)
+            except StoreError:
+                if self.monotonic() + PATIENCE >= deadline or not self._threads:
+                    return store.write(write)
+                time.sleep(PATIENCE)
 
     def read(self, names: Sequence[str] | None = None) -> tuple[Records, bool]:
         """Circuits with their windows, and whether they are the cluster's (after sending what was counted here) or
@@ -650,8 +750,9 @@ class Sync:
                 if self.sharing:
                     self._flush()
                 found = self.shared.load(names, windows=windows)
-                own = [name for name in windows if name not in found.records] if names is None else []
-                return dataclasses.replace(found, records={**self._alone(own, windows).records, **found.records}), True
+                unseen = [name for name in windows if name not in found.records] if names is None else []
+                more = self.shared.load(unseen, windows=windows).records if unseen else {}
+                return dataclasses.replace(found, records={**found.records, **more}), True
             except StoreError as error:
                 self.lose(str(error))
         return self._alone(list(windows) if names is None else names, windows), False
@@ -670,6 +771,10 @@ class Sync:
             return self._courier.carry(lambda: self._lease(shared, circuit, generation))
         return done(self._lease(self.local, circuit, generation))
 
+    def lease_alone(self, circuit: Circuit, generation: str) -> str | None:
+        """Where the shared store went away over the question: this process's own lease, for no call fails for that."""
+        return None if self.sharing else self._lease(self.local, circuit, generation)
+
     def _lease(self, store: Store, circuit: Circuit, generation: str) -> str | None:
         token = f"{self.process}:{secrets.token_hex(6)}"
         longest = int((circuit.policy.timeout + 1) * 1000)
@@ -681,9 +786,7 @@ class Sync:
             longest_ms=longest,
             deadline=self.now() + int(PATIENCE * 1000),
         )
-        granted = store.lease(asked).granted
-        self._answered_at = self.monotonic()
-        if not granted:
+        if not store.lease(asked).granted:
             return None
         self._leases[token] = (circuit.name, generation, self.monotonic() + longest / 1000)
         return token
@@ -696,12 +799,13 @@ class Sync:
         return None
 
     def _settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> None:
-        snapshot = circuit.snapshot
         try:
+            totals = self._whole_window(circuit)
+            snapshot = circuit.snapshot
             if snapshot.id == generation:
-                due = machine.decide(circuit.policy, snapshot, None, self.now(), trial=(token, outcome))
+                due = machine.decide(circuit.policy, snapshot, totals, self.now(), trial=(token, outcome))
                 if due is not None:
-                    self._make(circuit, due)
+                    self._make(circuit, snapshot, due)
         finally:
             self._leases.pop(token, None)
 
@@ -729,44 +833,41 @@ class Sync:
                     (name, generation, token, self.now() + int((longest - now) * 1000))
                     for token, (name, generation, longest) in list(self._leases.items())
                 ]
-                self.local.adopt({name: circuit.snapshot for name, circuit in self.circuits.items()}, leases)
+                self._followed.clear()
+                self.local.adopt(self._snapshots(), leases)
         self.tell(events.StoreLost(reason))
 
     def _try_to_join(self) -> None:
         """One beat of a store that is not followed: after enough good ones it is followed again."""
         assert self.shared is not None
         with self._pushing:
-            pushed = self._push(self._sequence, {}) if self._inflight is None else self._push(*self._inflight)
+            pushed = self._push(*self._inflight[0]) if self._inflight else self._push(self._sequence, {})
         self._good_beats += 1
         if self._good_beats >= GOOD_BEATS or (not self._joined_before and self._lost_at is None):
             self._join(pushed.epoch)
-        self._ledger.forget_before(int(self.monotonic() * 1000) - self._keep_ms())
 
     def _join(self, epoch: str) -> None:
         """The shared store wins: what was decided alone is dropped, what was counted alone is sent."""
         assert self.shared is not None
         self._cursor = self.shared.cursor()
-        alone = {name: (circuit.snapshot, self._last_shared.get(name)) for name, circuit in self.circuits.items()}
-        windows = {name: Window.of(self.circuits[name].policy) for name in alone}
-        counted = self.shared.load(list(alone), windows=windows)
+        alone = {name: (snapshot, self._last_shared.get(name)) for name, snapshot in self._snapshots().items()}
+        counted = self.shared.load(list(alone), windows={name: Window.of(self.circuits[name].policy) for name in alone})
+        found = self._introduce([self.circuits[name] for name in alone])
+        if self._epoch and (epoch != self._epoch or counted.seq < self._seq):
+            self._lost_names |= {*alone}
         with self._mode:
             away = self.monotonic() - self._lost_at if self._lost_at is not None else None
             self.sharing, self._joined_before, self._lost_at = True, True, None
             self._epoch, self._seq = epoch, counted.seq
-        self._enter([self.circuits[name] for name in alone])
+            for name, snapshot in found.items():
+                self._follow(name, snapshot)
+        if away is not None:
+            self.tell(events.StoreBack(away))
         for name, (snapshot, last_seen) in alone.items():
             self._offer(self.circuits[name], snapshot, last_seen, counted.records[name].tallies)
         self._judge_what_was_decided_alone(
             name for name, (before, seen) in alone.items() if seen and before.id != seen.id
         )
-        if away is not None:
-            self.tell(events.StoreBack(away))
-
-    def _judge_what_was_decided_alone(self, names: Iterable[str]) -> None:
-        """The failures behind it are sent now, and no call may come to judge them again."""
-        with self._reporting:
-            self._reported.update(names)
-        self._judge()
 
     def _offer(self, circuit: Circuit, alone: Snapshot, last_seen: Snapshot | None, window: Sequence[Tally]) -> None:
         """An OPEN found alone is taken only if nobody has moved meanwhile and the others cannot judge."""
@@ -783,7 +884,19 @@ class Sync:
                 reset_ms=alone.until - self.now(),
                 why={**alone.why, "alone": True},
             )
-            self._make(circuit, due)
+            self._make(circuit, found, due)
+
+    def _judge_what_was_decided_alone(self, names: Iterable[str]) -> None:
+        """The failures behind it are sent now, and no call may come to judge them again."""
+        with self._reporting:
+            self._reported.update(names)
+        self._judge()
+
+
+def complain(message: str) -> None:
+    """Log the exception at hand, even where the log fails itself."""
+    with contextlib.suppress(Exception):
+        log.exception(message)
 
 
 def _registration(circuit: Circuit) -> Registration:
@@ -799,7 +912,10 @@ _ALL: weakref.WeakSet[Sync] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for sync in list(_ALL):
-        sync.after_fork()
+        try:
+            sync.after_fork()
+        except Exception:  # one that cannot be renewed must not keep the others from it
+            complain("breaker state could not be renewed after a fork")
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from breaker.engine import sync
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.machine import Act, Action, Snapshot
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import StoreError
+from breaker.engine.stores.memory import MemoryStore
 from breaker.engine.window import total
 from breaker.testing import Cluster, Failure, SharedMemory, fail, rejected, states, succeed
 
@@ -492,6 +494,28 @@ def test_a_trial_that_ends_after_the_store_went_still_decides_here() -> None:
     assert first.current_state == "closed"
 
 
+def test_a_call_that_finds_the_store_gone_at_the_half_open_door_is_the_trial_here() -> None:
+    wired = Wired(reset_timeout=1)
+    first, _ = wired.breakers
+    fail(first, 5)
+    wired.cluster.advance(1)
+    wired.cables[0].cut = True
+    succeed(first)
+    assert first.current_state == "closed"
+
+
+def test_what_operators_said_is_looked_up_when_the_store_went_back_in_time() -> None:
+    lost: list[str] = []
+    wired = Wired()
+    for worker in wired.cluster.workers:
+        worker.on_lost_data = lost.extend
+    fail(wired.breakers[0], 5)
+    wired.cluster.beat()
+    wired.store._seq = 1
+    wired.cluster.advance(2)
+    assert "x" in lost
+
+
 def test_a_backward_step_of_the_stores_clock_does_not_lengthen_the_wait() -> None:
     wired = Wired(reset_timeout=10)
     first, _ = wired.breakers
@@ -514,3 +538,190 @@ def test_a_fork_begins_with_empty_counts_and_follows_again() -> None:
     assert shared
     assert total(records.records["x"].tallies).completed == 2
     assert dataclasses.asdict(breaker.snapshot)["state"] is breaker.snapshot.state
+
+
+# -- what a review found -----------------------------------------------------------------------------------------------
+
+
+def test_counts_do_not_pile_up_while_the_store_is_away() -> None:
+    wired = Wired(rolling_count_timeout=10)
+    wired.lost()
+    for _ in range(200):
+        succeed(wired.breakers[0])
+        wired.cluster.advance(1)
+    assert len(wired.breakers[0].sync._ledger._unsent) < 400  # of 800 steps: what the longest window can still use
+
+
+def test_making_a_breaker_alone_keeps_the_running_trials() -> None:
+    wired = Wired(reset_timeout=1)
+    first, _ = wired.breakers
+    wired.lost()
+    fail(first, 5)
+    wired.cluster.advance(1)
+    trial = first.admit()
+    SharedCircuitBreaker("another", Policy(), sync=first.sync)
+    trial.settle(None, None)
+    assert first.current_state == "closed"
+
+
+def test_a_decision_is_made_only_over_the_snapshot_that_it_was_judged_by() -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers()
+    fail(first, 4)
+    verdict = first.sync._verdict
+
+    def reset_meanwhile(circuit: Any, pushed: Any) -> Any:
+        judged = verdict(circuit, pushed)
+        if judged:
+            act(second, Action.RESET)
+            first.sync.listen(0)
+        return judged
+
+    first.sync._verdict = reset_meanwhile  # type: ignore[method-assign]
+    fail(first)
+    cluster.beat()
+    assert states([first, second]) == ["closed"] * 2
+
+
+def test_older_news_never_replaces_newer() -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers()
+    older = first.snapshot
+    fail(second, 5)
+    cluster.beat()
+    first.sync._follow("x", older)
+    assert first.current_state == "open"
+
+
+def test_failures_of_an_unguarded_worker_open_nobody_elses_circuit() -> None:
+    cluster = Cluster(2)
+    unguarded = SharedCircuitBreaker("x", Policy(enabled=False), sync=cluster.workers[0])
+    guarded = SharedCircuitBreaker("x", Policy(), sync=cluster.workers[1])
+    cluster.beat()
+    fail(unguarded, 40)
+    cluster.beat()
+    fail(guarded)
+    assert guarded.current_state == "closed"
+    records, _ = guarded.sync.read()
+    assert total(records.records["x"].tallies).failures == 41
+
+
+def test_seeding_does_not_prolong_a_force() -> None:
+    wired = Wired()
+    first, _ = wired.breakers
+    fail(first, 5)
+    act(first, Action.OPEN, for_ms=300_000)
+    wired.cluster.advance(200)
+    wired.store._empty()
+    wired.cluster.advance(2)
+    assert first.retry_after <= 99
+
+
+def test_a_lease_given_before_the_clock_was_set_back_does_not_wedge() -> None:
+    wired = Wired(reset_timeout=1)
+    first, second = wired.breakers
+    fail(first, 5)
+    wired.cluster.advance(1)
+    second.admit()
+    wired.cluster.workers.remove(second.sync)  # the owner is dead
+    wired.store._clock = lambda real=wired.store._clock: real() - 3_600_000
+    wired.cluster.advance(2.5)
+    assert not rejected(first)
+
+
+def test_the_process_that_holds_the_only_trial_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(1)
+    (breaker,) = cluster.breakers(reset_timeout=1)
+    fail(breaker, 5)
+    cluster.advance(1)
+    trial = breaker.admit()
+    cluster.advance(3)
+    monkeypatch.setattr(cluster.store, "lease", lambda request: pytest.fail("asked"))
+    assert rejected(breaker)
+    trial.settle(None, None)
+    assert breaker.current_state == "closed"
+
+
+def test_a_forks_copy_of_a_permit_settles_nothing() -> None:
+    cluster = Cluster(1)
+    (breaker,) = cluster.breakers()
+    permit = breaker.admit()
+    cluster.workers[0].after_fork()
+    permit.settle(None, Failure())
+    assert breaker.fail_counter == 0
+
+
+def test_one_sync_that_cannot_be_renewed_after_a_fork_keeps_no_other_from_it() -> None:
+    wired = Wired()
+    wired.cables[0].cut = True
+    with pytest.raises(StoreError):
+        wired.cluster.workers[0].after_fork()  # so the hook itself must go on
+    others = wired.cluster.workers[1].process
+    sync._after_fork_in_child()
+    assert wired.cluster.workers[1].process != others
+
+
+def test_a_circuit_whose_key_alone_was_lost_still_opens() -> None:
+    wired = Wired()
+    first, _ = wired.breakers
+    del wired.store._circuits["x"]
+    fail(first, 5)
+    wired.cluster.beat()
+    assert states(wired.breakers) == ["open"] * 2
+
+
+def test_lost_acts_are_looked_up_until_it_has_worked() -> None:
+    wired = Wired()
+    worker = wired.cluster.workers[0]
+    asked: list[str] = []
+
+    def look_up(names: Any) -> None:
+        asked.append(names[0])
+        if len(asked) < 3:
+            raise OSError("the database is away")
+
+    worker.on_lost_data = look_up
+    wired.store._empty()
+    wired.cluster.advance(60)
+    assert asked == ["x"] * 3
+
+
+def test_an_act_whose_answer_was_lost_is_known_to_hold() -> None:
+    wired = Wired()
+    wired.cables[0].lose_answer_of = "write"
+    _, after = act(wired.breakers[0], Action.OPEN)
+    assert after.force is not None
+
+
+def test_the_end_of_a_force_is_told_once() -> None:
+    cluster = Cluster(3)
+    breakers = cluster.breakers()
+    act(breakers[0], Action.OPEN, for_ms=1_000)
+    cluster.advance(2)
+    assert sum(type(event).__name__ == "ActEnded" for event in cluster.told) == 1
+
+
+def test_every_transition_carries_the_counts_behind_it() -> None:
+    cluster = Cluster(1)
+    (breaker,) = cluster.breakers(reset_timeout=1)
+    fail(breaker, 5)
+    cluster.advance(1)
+    fail(breaker)
+    cluster.advance(1)
+    succeed(breaker)
+    told = [event.why for event in cluster.told if type(event).__name__ == "Transitioned"]
+    assert [why["failures"] for why in told] == [5, 5, 6, 6, 6]
+    assert all(why["processes"] == 1 and "errorRate" in why for why in told)
+
+
+def test_no_thread_to_be_had_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = sync.Sync(MemoryStore(lambda: 0))
+
+    def refuse(thread: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    breaker = SharedCircuitBreaker("x", Policy(), sync=alone)
+    succeed(breaker)
+    fail(breaker, 4)
+    assert breaker.current_state == "open"

@@ -442,6 +442,8 @@ def test_a_store_that_hangs_is_waited_for_once_and_not_long(own_redis, monkeypat
     own_redis.pause()
     try:
         waits = [until_failed(mine.breaker) for _ in range(20)]
+        until(lambda: mine.losses, 3)
+        waits += [until_failed(mine.breaker) for _ in range(20)]
     finally:
         own_redis.resume()
 
@@ -449,7 +451,7 @@ def test_a_store_that_hangs_is_waited_for_once_and_not_long(own_redis, monkeypat
     assert sum(wait > 0.05 for wait in waits) <= 1
     until(lambda: mine.kinds()["StoreBack"] == 1, 5)
     assert len(mine.losses) == 1
-    until(lambda: counted(own_redis).failures == 20, 2)
+    until(lambda: counted(own_redis).failures == 40, 2)
     mine.sync.close()
 
 

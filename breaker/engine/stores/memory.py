@@ -121,11 +121,18 @@ class MemoryStore:
         lease = self._leases[write.name].get(write.token)
         return lease is not None and lease.until > now
 
-    def adopt(self, circuits: Mapping[str, Snapshot], leases: Sequence[tuple[str, str, str, int]]) -> None:
-        """Take over what another store held: circuits, and (name, generation, token, longest until) of own trials."""
+    def adopt(
+        self, circuits: Mapping[str, Snapshot], leases: Sequence[tuple[str, str, str, int]] | None = None
+    ) -> None:
+        """Take over what another store held: circuits, and (name, generation, token, longest until) of own trials.
+
+        Without `leases` those held here stay.
+        """
         with self._lock:
             now = self._clock()
             self._circuits.update(circuits)
+            if leases is None:
+                return
             self._leases.clear()
             for name, generation, token, longest in leases:
                 self._leases[name][token] = _Lease(generation, min(now + LEASE_MS, longest), longest)
@@ -173,7 +180,7 @@ class MemoryStore:
     def lease(self, request: LeaseRequest) -> Leased:
         with self._lock:
             now, current = self._clock(), self._circuits.get(request.name)
-            held = {token: lease for token, lease in self._leases[request.name].items() if lease.until > now}
+            held = {token: one for token, one in self._leases[request.name].items() if 0 < one.until - now <= LEASE_MS}
             self._leases[request.name] = held
             mine = current is not None and current.id == request.generation and now <= request.deadline
             granted = mine and (request.token in held or len(held) < request.slots)

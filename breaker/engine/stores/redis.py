@@ -59,7 +59,9 @@ from breaker.engine.window import SLOT, Tally
 SCHEMA = "1"
 KEPT_UNSEEN_MS = UNSEEN_MS + 3600 * 1000
 AT_ONCE = 100
-"""Breakers that one reading script takes: a script must not hold Redis for long."""
+"""Breakers that one round trip registers or reads."""
+KEYS_AT_ONCE = 2_000
+"""Hashes that one script reads: it must not hold Redis for long."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -183,10 +185,12 @@ class RedisStore:
         return now
 
     def _gather(self, keys: Sequence[str]) -> tuple[int, str, int, list[dict[str, str]]]:
-        now, epoch, seq, found = self._run("gather", [self._key("meta"), *keys], [new_generation()])
         hashes: list[dict[str, str]] = [{} for _ in keys]
-        for place, flat in zip(found[::2], found[1::2], strict=True):
-            hashes[int(place) - 1] = dict(_pairs(flat))
+        for start in range(0, max(1, len(keys)), KEYS_AT_ONCE):
+            some = keys[start : start + KEYS_AT_ONCE]
+            now, epoch, seq, found = self._run("gather", [self._key("meta"), *some], [new_generation()])
+            for place, flat in zip(found[::2], found[1::2], strict=True):
+                hashes[start + int(place) - 1] = dict(_pairs(flat))
         return int(now), _text(epoch), int(seq), hashes
 
     def _counted(self, circuits: Mapping[str, Record], windows: Mapping[str, Window], now: int) -> dict[str, Record]:
@@ -212,6 +216,9 @@ class RedisStore:
         now = self._now()
         for some in _portions(registrations, AT_ONCE):
             pipe = self._redis.pipeline(transaction=False)
+            pipe.zremrangebyscore(self._key("processes"), "-inf", now - 60_000)
+            for kept in ("meta", "names", "processes", "events", "calls"):
+                pipe.pexpire(self._key(kept), KEPT_UNSEEN_MS)
             pipe.zremrangebyscore(self._key("names"), "-inf", now - UNSEEN_MS)
             for one in some:
                 circuit = self._key("circuit", one.name)
@@ -237,6 +244,9 @@ class RedisStore:
 
     @_guarded
     def cursor(self) -> str:
+        if self._ear is not None:  # its question may be open at a server that no longer holds
+            ear, self._ear = self._ear, None
+            ear.close()
         return " ".join(self._last(self._key(stream)) for stream in ("events", "calls"))
 
     def _last(self, stream: str) -> str:
@@ -373,8 +383,16 @@ def _record(name: str, fields: Mapping[str, str]) -> Record:
     return Record(
         name=name,
         snapshot=decode(data, rev=fields["rev"], seq=int(fields["seq"])) if data else None,
-        registration=decode_registration(name, registered) if registered else None,
+        registration=_registration(name, registered) if registered else None,
     )
+
+
+def _registration(name: str, data: str) -> Registration | None:
+    """None for one that this version cannot read: a newer one's, during a roll-out."""
+    try:
+        return decode_registration(name, data)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _portions(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

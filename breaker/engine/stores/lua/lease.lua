@@ -19,7 +19,8 @@ end
 local held = redis.call("HGETALL", leases)
 local count = 0
 for i = 1, #held, 2 do
-  if tonumber(held[i + 1]:match("^(%d+):")) <= now then
+  local left = tonumber(held[i + 1]:match("^(%d+):")) - now
+  if left <= 0 or left > lease_for then -- ended, or given before the clock was set back and not renewed since
     redis.call("HDEL", leases, held[i])
   elseif held[i] == token then
     return {1, now}

@@ -21,7 +21,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call("HSETNX", meta, "epoch", epoch)
 
 if sequence > tonumber(redis.call("GET", applied) or "0") then
-  redis.call("SET", applied, sequence, "PX", 600000)
+  redis.call("SET", applied, sequence, "PX", math.max(600000, 2 * keep))
   for i = 1, adding do
     local counters, counts = KEYS[4 + i], cjson.decode(ARGV[10 + i])
     for f = 1, #counts, 2 do
