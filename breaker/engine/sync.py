@@ -58,7 +58,7 @@ HEARTBEAT = 1.0
 """Seconds between pushes that only say that this process lives."""
 STALE = 1.0
 """Seconds without a beat after which a call starts the threads anew."""
-STUCK = 1.0
+STUCK = 2.0
 """Seconds of one job of the courier after which the store counts as hanging. (Its own timeouts come before, but for a
 look-up of its name.)"""
 LOOK = 0.02
