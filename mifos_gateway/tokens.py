@@ -28,6 +28,10 @@ _PREFIX_LENGTH = 10
 LAST_USED_RESOLUTION = timedelta(hours=1)
 
 
+class TokenLookupError(LookupError):
+    """No token of this consumer, or more than one, is meant; the message says which there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The consumer behind a live token, as the views need it; stands in for Django's user in DRF."""
@@ -84,6 +88,27 @@ def revoke(consumer: Consumer, *, now: datetime | None = None) -> int:
         return consumer.tokens.filter(revoked_at=None).update(revoked_at=now)
 
 
+def choose(consumer: Consumer, meant: str) -> Token:
+    """The unrevoked token of this consumer that begins like this; also by the whole token. Raises TokenLookupError."""
+    own = consumer.tokens.filter(revoked_at=None)
+    beginning = meant.strip().removesuffix("…")
+    if is_well_formed(beginning):
+        found = list(own.filter(digest=digest(beginning)))
+    else:
+        found = [token for token in own if beginning and token.prefix.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(str(token) for token in found or own) or "none that is not revoked"
+    said = "fits several tokens" if found else "fits no token"
+    # Not what was given, which may be a whole token.
+    raise TokenLookupError(f"this {said} of {consumer}; there are: {there}")
+
+
+def revoke_token(token: Token, *, now: datetime | None = None) -> bool:
+    """End this one; False when it had been already. Effective in every process within 10 s."""
+    return bool(Token.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now or timezone.now()))
+
+
 def find(token_digest: str, *, now: datetime | None = None) -> Identity | None:
     """Whose live token has this digest, from the database; notes that it was used."""
     now = now or timezone.now()
@@ -127,4 +152,4 @@ def _note_use(token: Token, now: datetime) -> None:
         try:
             Token.objects.filter(pk=token.pk).update(last_used_at=now)
         except DatabaseError as error:  # read-only or locked: the caller must not pay for our bookkeeping
-            log.debug("last use of token %s not noted: %s", token, error)
+            log.debug("last use of token %s not noted: %s", token, type(error).__name__)

@@ -44,6 +44,23 @@ def test_consumers_are_revoked_by_an_action(admin_client: Client, consumer: Cons
     assert not Token.objects.filter(revoked_at=None).exists()
 
 
+def test_one_token_is_revoked_by_an_action(admin_client: Client, consumer: Consumer) -> None:
+    leaked = Token.objects.get()
+    tokens.issue("shop")
+    chosen = {"action": "revoke", "_selected_action": [leaked.pk]}
+    response = admin_client.post("/admin/mifos_gateway/token/", chosen, follow=True)
+
+    assert b"within 10 s: 1." in response.content
+    assert [token.pk for token in Token.objects.exclude(revoked_at=None)] == [leaked.pk]
+
+
+def test_a_token_is_looked_at_without_its_digest(admin_client: Client, consumer: Consumer) -> None:
+    token = Token.objects.get()
+
+    page = admin_client.get(f"/admin/mifos_gateway/token/{token.pk}/change/").content.decode()
+    assert (token.prefix in page, token.digest in page) == (True, False)
+
+
 @pytest.mark.parametrize("address", ["add/", "{pk}/delete/"])
 def test_consumers_are_neither_made_nor_deleted_here(admin_client: Client, consumer: Consumer, address: str) -> None:
     address = address.format(pk=consumer.pk)

@@ -309,7 +309,57 @@ def test_list_consumers_shows_rights_and_no_token() -> None:
 
     row = "shop live checker, maker GET clients* 1 live - -"
     assert table.splitlines()[1].split() == row.split()
-    assert out.strip()[:10] not in table
+    assert out.strip()[10:] not in table
+
+
+def test_list_consumers_shows_how_each_token_begins_and_how_it_stands() -> None:
+    now = timezone.now()
+    live, expired, revoked = (tokens.issue("shop", expires_at=at) for at in (None, now, None))
+    find(live)
+    tokens.revoke_token(Token.objects.get(digest=tokens.digest(revoked)))
+    table, _ = run("list_consumers")
+
+    today = f"{now:%Y-%m-%d}"
+    shown = {row.split()[0]: row for row in table.partition("\n\n")[2].splitlines()}
+    states = [shown[f"{plaintext[:10]}…"].split()[1:4] for plaintext in (live, expired, revoked)]
+    assert states == [["shop", "live", today], ["shop", "expired", today], ["shop", "revoked", today]]
+    assert [shown[f"{plaintext[:10]}…"].count(today) for plaintext in (live, expired, revoked)] == [2, 2, 2]
+
+
+def two_tokens() -> tuple[str, str]:
+    return tokens.issue("shop", maker=True), tokens.issue("shop")
+
+
+@pytest.mark.parametrize("length", [10, 53, None], ids=["as listed", "whole", "with dots"])
+def test_one_leaked_token_is_revoked_alone(length: int | None) -> None:
+    leaked, other = two_tokens()
+    out, _ = run("revoke_consumer", "shop", "--token", leaked[:length] if length else f"{leaked[:10]}…")
+
+    assert out == f"{leaked[:10]}… of shop is revoked, everywhere within 10 s; 1 not revoked.\n"
+    assert (find(leaked) is None, find(other) is not None) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("meant", "why"),
+    [("mgw_", "fits several tokens"), ("mgw_nobody", "fits no token"), ("", "fits no token"), (" ", "fits no token")],
+)
+def test_an_unknown_or_ambiguous_beginning_revokes_nothing(meant: str, why: str) -> None:
+    first, second = two_tokens()
+
+    with pytest.raises(CommandError, match=why) as raised:
+        run("revoke_consumer", "shop", "--token", meant)
+    assert all(f"{plaintext[:10]}…" in str(raised.value) for plaintext in (first, second))
+    assert None not in (find(first), find(second))
+
+
+def test_another_consumers_token_is_not_revoked() -> None:
+    tokens.issue("shop")
+    others = tokens.issue("warehouse")
+
+    with pytest.raises(CommandError, match="fits no token of shop") as raised:
+        run("revoke_consumer", "shop", "--token", others)
+    assert others not in str(raised.value)
+    assert find(others) is not None
 
 
 def test_revoke_consumer_ends_all_tokens() -> None:
