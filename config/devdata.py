@@ -8,7 +8,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from config import devstate
+from config import devstate, production
 
 CONSUMER = "try-me"
 
@@ -59,4 +59,5 @@ if __name__ == "__main__":
     import django
 
     django.setup()
+    production.announce_warnings()
     prepare(devstate.folder() / "kept", os.environ["PORT"])

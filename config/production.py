@@ -5,6 +5,7 @@ new code at a reload; called by `config.wsgi` under any other server. It changes
 """
 
 import http.client
+import logging
 import os
 import ssl
 import sys
@@ -16,6 +17,8 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from config import devstate, env
+
+log = logging.getLogger("config")
 
 REFUSED = 3  # the exit code; gunicorn's own for a worker that can't boot
 PROBE_SECONDS = 2
@@ -85,10 +88,20 @@ def _says_sandbox(base_url: str, ca_bundle: str | None) -> bool:
 
 def _failed_checks(values: dict[str, Any]) -> Iterator[str]:
     """What Django's checks find wrong with the settings, the breakers' options among it."""
+    yield from _checked(serious=True)
+
+
+def announce_warnings() -> None:
+    """What Django's checks find doubtful: it stops no start, and nobody would hear of it otherwise."""
+    for told in _checked(serious=False):
+        log.warning("%s", told)
+
+
+def _checked(*, serious: bool) -> Iterator[str]:
     from django.core import checks
 
     for problem in checks.run_checks():
-        if problem.is_serious():
+        if problem.is_serious() is serious and not problem.is_silenced():
             yield f"{problem.id}: {problem.msg}" + (f" ({problem.hint})" if problem.hint else "")
 
 
@@ -132,6 +145,7 @@ def refuse_to_serve() -> None:
     django.setup()
     if found := refusals(values):
         refuse(found)
+    announce_warnings()
 
 
 def refuse_bad_environment(error: env.BadEnvironment) -> NoReturn:

@@ -1,5 +1,6 @@
 """Django's system checks for the settings of this app: a wrong one stops the start and says how to put it right."""
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from breaker.engine.policy import PolicyError
+from breaker.registry import registry
 from mifos_gateway import guard
 from mifos_gateway.conf import GatewaySettings
 from mifos_gateway.routes import RouteError, Rule
@@ -60,15 +62,50 @@ def check_breakers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 
 
 @register
+def check_breaker_names(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Options for a breaker that nobody has made are options for nothing."""
+    known = [*guard.USERS, *guard.NAMES.values(), *registry.circuits]
+    return [
+        _warning(
+            "W003",
+            f"settings.BREAKER['BREAKERS'] has options for {name!r}, and there is no such breaker",
+            _closest_breaker(name, known),
+        )
+        for name in getattr(settings, "BREAKER", {}).get("BREAKERS", {})
+        if name not in known
+    ]
+
+
+@register
+def check_bulkhead(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    given = getattr(settings, "GATEWAY", {})
+    if not isinstance(given, dict) or not all(_is_whole(given.get(key)) for key in ("THREADS", "BULKHEAD")):
+        return []
+    threads, places = given["THREADS"], given["BULKHEAD"]
+    if 2 * places < threads:
+        return []
+    more_threads = f"set WEB_THREADS to {2 * places + 1} at least."
+    fewer_places = f"Set GATEWAY_BULKHEAD to {(threads - 1) // 2} at most, or {more_threads}"
+    return [
+        _warning(
+            "W004",
+            f"Calls to MIFOS may take all {threads} threads of a worker (maker {places}, checker {places}): "
+            "while MIFOS hangs, status, probes and the admin would wait with it",
+            fewer_places if threads > 2 else f"S{more_threads[1:]}",
+        )
+    ]
+
+
+@register
 def check_wiring(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     missing = [name for name in _MIDDLEWARE if name not in settings.MIDDLEWARE]
     if missing:
         hint = "Put them first, the one for request ids before the one for the access log."
-        found.append(Warning(f"MIDDLEWARE lacks {', '.join(missing)}", hint, id="mifos_gateway.W001"))
+        found.append(_warning("W001", f"MIDDLEWARE lacks {', '.join(missing)}", hint))
     if getattr(settings, "REST_FRAMEWORK", {}).get("EXCEPTION_HANDLER") != _HANDLER:
         hint = f"Set REST_FRAMEWORK['EXCEPTION_HANDLER'] = {_HANDLER!r}."
-        found.append(Warning("Errors will not have their documented shape", hint, id="mifos_gateway.W002"))
+        found.append(_warning("W002", "Errors will not have their documented shape", hint))
     return found
 
 
@@ -103,6 +140,19 @@ def _is_whole(value: Any) -> bool:
 
 def _is_list_of_texts(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+def _closest_breaker(name: str, known: Sequence[str]) -> str:
+    by_lower = {each.lower(): each for each in known}
+    closest = by_lower[difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0)[0]]
+    return (
+        f"The closest is {closest!r}; groups are {' and '.join(guard.USERS)} (BREAKER_OPTIONS). A breaker of this name "
+        "in your own code that is made later gets these options all the same: then silence this warning."
+    )
+
+
+def _warning(ident: str, message: str, hint: str) -> CheckMessage:
+    return Warning(message, hint=hint, id=f"mifos_gateway.{ident}")
 
 
 def _error(ident: str, message: str, hint: str) -> CheckMessage:

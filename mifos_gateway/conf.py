@@ -23,6 +23,7 @@ class GatewaySettings:
     denied_routes: tuple[str, ...] = DEFAULT_DENIED
     raw_idempotency_keys: bool = False
     bulkhead: int = 12  # calls in flight per process and per client
+    threads: int | None = None  # of a serving process, where known: for the check of the bulkhead alone
     ignore_replays: bool = True
     business_503_codes: tuple[str, ...] = BUSINESS_503_CODES
 

@@ -29,6 +29,7 @@ User = Literal["maker", "checker"]
 USERS: tuple[User, ...] = get_args(User)
 # A breaker per verb: reads may fail while writes work. Whatever else there is, HEAD above all, goes through `request`.
 KEYS = ("get", "post", "put", "patch", "delete", "request")
+NAMES = {(user, key): f"MIFOS-{user.capitalize()}-{key}" for user in USERS for key in KEYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ _making = threading.Lock()
 
 def _make_breaker(user: User, key: str) -> SharedCircuitBreaker:
     return create_circuit_breaker(
-        name=f"MIFOS-{user.capitalize()}-{key}",
+        name=NAMES[user, key],
         labels=Labels(service="MIFOS", group=user, key=key),
         own=True,
         classify=_classify,

@@ -1,6 +1,7 @@
 """A production start by real gunicorn: what it is refused for, and that it serves otherwise."""
 
 import http.server
+import shutil
 import subprocess
 import sys
 import threading
@@ -159,6 +160,29 @@ def test_it_serves_on_postgresql_once_its_migrations_are_applied(complete, serve
 
     assert "unapplied migrations" in refused.stderr
     assert requests.get(f"{url}/readyz", timeout=5).status_code == 200
+
+
+DOUBTFUL = {"BREAKER_OPTIONS": '{"MIFOS-Maker-gte": {"timeout": 60}}', "WEB_THREADS": "2"}
+
+
+def test_what_is_doubtful_is_announced_and_stops_no_start(migrated, serve, tmp_path):
+    serve(migrated | DOUBTFUL)
+
+    log = (tmp_path / "log").read_text()
+    assert "The closest is 'MIFOS-Maker-get'" in log
+    assert "Set WEB_THREADS to 3 at least." in log
+
+
+def test_what_is_doubtful_is_announced_by_make_up(tmp_path):
+    port = str(free_port())
+    environ = clean_environ(
+        PORT=port, DJANGO_DEBUG="true", DATABASE_URL=f"sqlite:///{tmp_path / 'db.sqlite3'}", **DOUBTFUL
+    )
+    prepared = start(environ, [sys.executable, "-m", "config.devdata"])
+    shutil.rmtree(devstate.folder(port))
+
+    assert prepared.returncode == 0
+    assert "The closest is 'MIFOS-Maker-get'" in prepared.stderr
 
 
 def test_static_files_are_served_without_collecting(migrated, serve):

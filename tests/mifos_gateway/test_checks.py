@@ -67,6 +67,57 @@ def test_wrong_breaker_options_are_named(settings: Any) -> None:
     registry.forget()
 
 
+@pytest.mark.parametrize(
+    ("name", "closest"),
+    [
+        ("MIFOS-Maker-gte", "MIFOS-Maker-get"),
+        ("mifos-checker-PATCH", "MIFOS-Checker-patch"),
+        ("makers", "maker"),
+        ("Checker", "checker"),
+    ],
+)
+def test_options_for_a_breaker_that_is_not_there_are_named_with_the_closest(
+    settings: Any, name: str, closest: str
+) -> None:
+    settings.BREAKER = {"BREAKERS": {"MIFOS-Maker-get": {}, "maker": {}, name: {"timeout": 60}}}
+
+    (warning,) = checks.check_breaker_names(None)
+    assert (warning.id, warning.is_serious()) == ("mifos_gateway.W003", False)
+    assert repr(name) in warning.msg
+    assert f"closest is {closest!r}" in str(warning.hint)
+
+
+@pytest.mark.usefixtures("breakers")
+def test_a_breaker_of_ones_own_may_have_options(settings: Any) -> None:
+    from breaker.registry import create_circuit_breaker
+
+    create_circuit_breaker(name="ledger-of-this-test")
+    settings.BREAKER = {"BREAKERS": {"ledger-of-this-test": {"timeout": 60}}}
+
+    assert found(checks.check_breaker_names) == []
+
+
+@pytest.mark.parametrize(
+    ("threads", "places", "hint"),
+    [
+        (32, 12, None),
+        (3, 1, None),
+        (None, 12, None),
+        (32, 16, "Set GATEWAY_BULKHEAD to 15 at most, or set WEB_THREADS to 33 at least."),
+        (8, 20, "Set GATEWAY_BULKHEAD to 3 at most, or set WEB_THREADS to 41 at least."),
+        (2, 1, "Set WEB_THREADS to 3 at least."),
+    ],
+)
+def test_a_bulkhead_that_leaves_no_thread_is_warned_of(
+    settings: Any, threads: int | None, places: int, hint: str | None
+) -> None:
+    settings.GATEWAY = {"THREADS": threads, "BULKHEAD": places}
+
+    assert [(message.id, message.hint) for message in checks.check_bulkhead(None)] == (
+        [("mifos_gateway.W004", hint)] if hint else []
+    )
+
+
 def test_missing_middleware_and_error_handler_are_warned_of(settings: Any) -> None:
     settings.MIDDLEWARE = []
     settings.REST_FRAMEWORK = {}
@@ -75,7 +126,15 @@ def test_missing_middleware_and_error_handler_are_warned_of(settings: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "check", [checks.check_gateway, checks.check_mifos, checks.check_breakers, checks.check_wiring]
+    "check",
+    [
+        checks.check_gateway,
+        checks.check_mifos,
+        checks.check_breakers,
+        checks.check_breaker_names,
+        checks.check_bulkhead,
+        checks.check_wiring,
+    ],
 )
 def test_these_settings_pass(check: Any) -> None:
     assert found(check) == []

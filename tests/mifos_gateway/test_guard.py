@@ -36,6 +36,10 @@ def test_there_are_twelve_breakers(breakers: dict[tuple[str, str], Any]) -> None
     ]
 
 
+def test_the_twelve_are_those_that_health_judges(breakers: dict[tuple[str, str], Any]) -> None:
+    assert {entry.name for entry in queries.status().own} == {breaker.name for breaker in breakers.values()}
+
+
 def test_a_breaker_bears_its_labels(breakers: dict[tuple[str, str], Any]) -> None:
     assert breakers["checker", "put"].labels == Labels(service="MIFOS", group="checker", key="put")
 
