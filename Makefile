@@ -23,13 +23,13 @@ help:
 	@echo "make bench   measure the price of a guarded call"
 	@echo "make lock    compile requirements/ anew from pyproject.toml"
 
-setup: $(VENV)/runtime.stamp
+setup: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
 
 # The program replaces the shell, so that its parent is make: it ends when make does, however that is.
-up: $(VENV)/runtime.stamp
+up: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
 	@exec $(BIN)/python -m config.devserver --parent $$PPID
 
-test: $(VENV)/dev.stamp
+test: $(VENV)/dev.stamp $(VENV)/checkout.stamp
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 bench: $(VENV)/dev.stamp
@@ -63,6 +63,12 @@ $(VENV)/runtime.stamp: requirements/runtime.txt | $(BIN)/python
 $(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@ $(VENV)/runtime.stamp
+
+# So that a script anywhere finds `config`, `breaker` and `mifos_gateway`; relative, so that a checkout can be moved.
+$(VENV)/checkout.stamp: | $(BIN)/python
+	@$(BIN)/python -c 'import os, sysconfig as c; p = c.get_path("purelib"); \
+		open(os.path.join(p, "mifos_gateway_checkout.pth"), "w").write(os.path.relpath(".", p) + "\n")'
+	@touch $@
 
 $(VENV)/lock.stamp: Makefile | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
