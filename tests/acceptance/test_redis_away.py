@@ -1,0 +1,304 @@
+"""Redis killed, paused, emptied, read-only, talking nonsense, never there: no call under load fails or waits for it."""
+
+import contextlib
+import re
+import socketserver
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mifos_gateway.sandbox.server import Sandbox
+from tests.acceptance.callers import Got, Load, call, get
+from tests.acceptance.gateway import Gateway, mifos_environ
+from tests.programs import RedisServer, free_port, wait_for
+
+LOST = "Shared breaker state lost"
+BACK = "Shared breaker state is back"
+PROMISED = 0.1
+BUSY = 0.25
+"""Seconds that two workers, Redis, MIFOS and the callers on two cores may add to the 100 ms that are promised."""
+
+
+class Site:
+    """A gateway of two workers, its own Redis, and a MIFOS; each test leaves it whole."""
+
+    def __init__(self, gateway: Gateway, redis: RedisServer, mifos: Sandbox) -> None:
+        self.gateway, self.redis, self.mifos = gateway, redis, mifos
+        self._read = 0
+
+    def is_shared(self) -> bool:
+        """Whether both workers say so: several answers in a row come from either."""
+        return all(self.gateway.status()["shared"] for _ in range(8))
+
+    def is_alone(self) -> bool:
+        return not any(self.gateway.status()["shared"] for _ in range(8))
+
+    def state(self) -> str:
+        return self.gateway.status()["maker"]["get"]["state"]
+
+    def begin(self) -> None:
+        self.mifos.set_faults(mode="ok")
+        wait_for(self.is_shared, "the state is shared")
+        self._read = len(self.gateway.log)
+
+    def told(self, text: str) -> Counter[int]:
+        """How often each worker has said that since the test began."""
+        pattern = rf"\[(\d+)\] \[\S+\] breaker: {text}"
+        return Counter(int(pid) for pid in re.findall(pattern, self.gateway.log[self._read :]))
+
+    def each_told_once(self, text: str) -> bool:
+        return self.told(text) == Counter(self.gateway.workers)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, token: str) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    redis = RedisServer(folder)
+    with Sandbox() as mifos:
+        environ = {
+            "REDIS_URL": redis.url,
+            "DATABASE_URL": f"sqlite:///{migrated_database}",
+            "WEB_THREADS": "16",
+            "GATEWAY_BULKHEAD": "16",  # whatever is rejected here is rejected for Redis's sake
+            "BREAKER_RESET_TIMEOUT": "300",
+            "BREAKER_OPTIONS": '{"MIFOS-Maker-get": {"volume_threshold": 100000}}',
+        }
+        gateway = Gateway(folder, mifos_environ(mifos) | environ, token)
+        yield Site(gateway, redis, mifos)
+        gateway.stop()
+    redis.kill()
+
+
+@pytest.fixture
+def site(running: Site) -> Site:
+    running.begin()
+    return running
+
+
+@pytest.fixture
+def load(site: Site) -> Iterator[Load]:
+    """Four callers that press all the time; at the end none of them may have noticed anything.
+
+    A third of their calls fail at MIFOS, so that there is always something that Redis should hear at once.
+    """
+    site.mifos.set_faults(mode="error", rate=0.33)
+    with Load([site.gateway]) as load:
+        load.more(100)
+        usual = sorted(got.seconds for got in load.answers)[len(load.answers) // 2]
+        yield load
+        load.more(100)
+    assert set(load.statuses) == {200, 500}
+    assert {got.code for got in load.answers} == {""}
+    assert max(got.seconds for got in load.answers) < usual + PROMISED + BUSY
+
+
+def ready(site: Site) -> tuple[int, str]:
+    got = get(site.gateway, "/readyz")
+    return got.status, got.json["checks"]["redis"]
+
+
+# -- it goes away and comes back ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def killed(redis: RedisServer) -> Iterator[None]:
+    redis.kill()
+    try:
+        yield
+    finally:
+        redis.start()
+
+
+@contextlib.contextmanager
+def paused(redis: RedisServer) -> Iterator[None]:
+    redis.pause()
+    try:
+        yield
+    finally:
+        redis.resume()
+
+
+@contextlib.contextmanager
+def without_a_replica(redis: RedisServer) -> Iterator[None]:
+    """Every write is refused with NOREPLICAS."""
+    with redis.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            yield
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+
+
+@contextlib.contextmanager
+def demoted(redis: RedisServer) -> Iterator[None]:
+    """A replica of nobody that is there: every write is refused with READONLY."""
+    with redis.client() as client:
+        client.replicaof("127.0.0.1", str(free_port()))
+        try:
+            yield
+        finally:
+            client.replicaof("no", "one")
+
+
+@contextlib.contextmanager
+def out_of_memory(redis: RedisServer) -> Iterator[None]:
+    with redis.client() as client:
+        client.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            client.config_set("maxmemory", 0)
+
+
+class Nonsense(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            while self.request.recv(65536):
+                self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n:7\r\n$3\r\nwhat\r\n")
+
+
+class NonsenseServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+@contextlib.contextmanager
+def replaced_by_nonsense(redis: RedisServer) -> Iterator[None]:
+    redis.kill()
+    with NonsenseServer(("127.0.0.1", redis.port), Nonsense) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+    redis.start()
+
+
+@pytest.mark.parametrize("trouble", [killed, paused, without_a_replica, demoted, out_of_memory, replaced_by_nonsense])
+def test_no_call_notices_that_redis_is_away(site, load, trouble):
+    with trouble(site.redis):
+        wait_for(site.is_alone, "each worker guards alone", 5)
+        assert ready(site) == (200, "away")
+        load.more(200)
+        assert site.is_alone()
+    wait_for(site.is_shared, "the state is shared again", 10)
+
+    assert ready(site) == (200, "ok")
+    wait_for(lambda: site.each_told_once(LOST) and site.each_told_once(BACK), "each worker has told it once", 2)
+
+
+def test_no_call_notices_that_redis_was_emptied(site, load):
+    for _ in range(3):
+        site.redis.flush()
+        load.more(100)
+
+    assert site.is_shared()
+    assert (site.told(LOST), site.told(BACK)) == (Counter(), Counter())
+
+
+# -- what was known is known -------------------------------------------------------------------------------------------
+
+
+def open_checker(site: Site) -> None:
+    site.mifos.set_faults(mode="error", users=["checker"])
+    assert [call(site.gateway, user="checker").status for _ in range(5)] == [500] * 5
+    site.mifos.set_faults(mode="ok")
+    site.mifos.log.clear()
+
+
+def rejects_checkers(site: Site) -> bool:
+    return {call(site.gateway, user="checker").status for _ in range(10)} == {503}
+
+
+@pytest.fixture
+def opened(site: Site) -> Iterator[Site]:
+    open_checker(site)
+    yield site
+    done = site.gateway.manage("breaker reset MIFOS-Checker-get --reason 'the next test'")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("trouble", [killed, paused])
+def test_an_open_circuit_stays_open_through_the_loss(opened, trouble):
+    with trouble(opened.redis):
+        wait_for(opened.is_alone, "each worker guards alone", 5)
+        assert rejects_checkers(opened)
+    wait_for(opened.is_shared, "the state is shared again", 10)
+
+    assert rejects_checkers(opened)
+    assert opened.mifos.requests() == []
+
+
+def test_an_open_circuit_stays_open_when_redis_is_emptied(opened):
+    opened.redis.flush()
+
+    assert rejects_checkers(opened)
+    time.sleep(1.5)  # a heartbeat, in which the loss is found
+    assert rejects_checkers(opened)
+    assert opened.gateway.status()["checker"]["get"]["state"] == "OPEN"
+    assert opened.mifos.requests() == []
+
+
+def test_each_worker_opens_alone_while_redis_is_away(site):
+    site.mifos.set_faults(mode="error", users=["checker"])
+    with killed(site.redis):
+        wait_for(site.is_alone, "each worker guards alone", 5)
+        # Five failures in each of two workers, whichever takes which call.
+        statuses = [call(site.gateway, user="checker").status for _ in range(60)]
+        assert statuses.count(500) == 10
+        assert statuses[-10:] == [503] * 10
+    wait_for(site.is_shared, "the state is shared again", 10)
+    done = site.gateway.manage("breaker reset MIFOS-Checker-get --reason 'the next test'")
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_was_counted_alone_is_sent_later(site):
+    def fires() -> int:
+        return site.gateway.status()["checker"]["post"]["stats"]["fires"]
+
+    before = fires()
+    with paused(site.redis):
+        for _ in range(20):
+            call(site.gateway, "clients/1?command=nothing", user="checker", method="POST")
+        wait_for(site.is_alone, "each worker guards alone", 5)
+    wait_for(site.is_shared, "the state is shared again", 10)
+
+    wait_for(lambda: fires() == before + 20, "all calls are counted", 2)
+
+
+def test_an_operators_act_without_redis_fails_and_says_so(site):
+    with killed(site.redis):
+        done = site.gateway.manage("breaker open MIFOS-Maker-get --reason test")
+        shown = site.gateway.manage("breaker status")
+    wait_for(site.is_shared, "the state is shared again", 10)
+
+    assert (done.returncode, shown.returncode) == (2, 2)
+    assert "not every act was applied" in done.stderr
+    assert "the shared store could not be asked" in shown.stderr
+    assert site.state() == "CLOSED"
+
+
+# -- it is not there at the start --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", [killed, paused])
+def test_it_starts_without_redis_and_follows_it_when_it_comes(start_gateway, own_redis, trouble):
+    with trouble(own_redis):
+        gateway = start_gateway(REDIS_URL=own_redis.url)
+        answers: list[Got] = [call(gateway) for _ in range(20)]
+        assert {got.status for got in answers} == {200}
+        assert sorted(got.seconds for got in answers)[-3] < PROMISED + BUSY  # but each worker's first, with its imports
+        assert max(got.seconds for got in answers) < 1
+        assert not any(gateway.status()["shared"] for _ in range(4))
+        assert get(gateway, "/readyz").status == 200
+        wait_for(lambda: gateway.log.count(LOST) == 2, "each worker has noticed", 5)
+
+    wait_for(lambda: all(gateway.status()["shared"] for _ in range(8)), "the state is shared", 10)
+    wait_for(lambda: (gateway.log.count(LOST), gateway.log.count(BACK)) == (2, 2), "each worker has told it once", 2)
+    wait_for(lambda: gateway.status()["maker"]["get"]["stats"]["fires"] == 20, "what was counted alone is there", 2)
