@@ -82,7 +82,9 @@ def _(event: events.Failed) -> None:
 
 def _reason(event: events.Failed) -> str:
     if event.error is not None:
-        return f"{type(event.error).__name__}: {event.error}"
+        # Whatever text an unforeseen error carries may be personal data; `log_message` is an error's word that it is not.
+        said = getattr(event.error, "log_message", "")
+        return f"{type(event.error).__name__}{': ' if said else ''}{said}"
     status = getattr(event.result, "status_code", None)
     return f"status {status}" if status is not None else "the result counts as a failure"
 

@@ -36,6 +36,11 @@ class GatewayError(Exception):
         self.sent: Sent = sent
 
     @property
+    def log_message(self) -> str:
+        """For the log: our own words, which hold no query, body, secret or person."""
+        return self.message
+
+    @property
     def for_consumers(self) -> str:
         """What a REST caller is told. Where MIFOS is, and what is wrong with its network, only the log says."""
         return self.message

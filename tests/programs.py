@@ -62,7 +62,11 @@ class RedisServer:
         options |= {name.replace("_", "-"): value for name, value in self.options.items()}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self.process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(self._answers, "Redis answers")
+        try:
+            wait_for(self._answers, "Redis answers")
+        except BaseException:
+            self.kill()
+            raise
 
     def _answers(self) -> bool:
         try:

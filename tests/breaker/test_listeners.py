@@ -108,8 +108,19 @@ def test_a_success_is_told_for_debugging_with_its_latency(
 def test_a_failure_is_a_warning_with_the_error(breaker: SharedCircuitBreaker, said: Said) -> None:
     with pytest.raises(Failure):
         breaker.call(_raise, Failure("broken off"))
-    (record,) = said("MIFOS request failed: Failure: broken off")
+    (record,) = said("MIFOS request failed: Failure")
     assert record.levelname == "WARNING"
+
+
+def test_an_errors_text_is_shown_only_where_it_is_meant_for_the_log(breaker: SharedCircuitBreaker, said: Said) -> None:
+    class Meant(Failure):
+        log_message = "connection refused"
+
+    for error in (Failure("Asha Rao, born 1990"), Meant("Asha Rao, born 1990")):
+        with pytest.raises(Failure):
+            breaker.call(_raise, error)
+    assert said("MIFOS request failed: Meant: connection refused")
+    assert not said("Asha")
 
 
 def test_an_answer_that_counts_as_a_failure_is_told_by_its_status(said: Said) -> None:

@@ -29,7 +29,7 @@ from breaker.engine.stores.base import (
 from breaker.engine.stores.memory import MemoryStore
 from breaker.engine.stores.redis import RedisStore
 from breaker.engine.window import total
-from tests.programs import RedisServer, wait_for
+from tests.programs import RedisServer, free_port, wait_for
 
 FAR = 10**15
 
@@ -42,7 +42,7 @@ def client_of(server: RedisServer, **options: Any) -> redis.Redis:
 @pytest.fixture(scope="module")
 def cluster_of_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """A Redis Cluster whose single node holds every slot."""
-    server = RedisServer(tmp_path_factory.mktemp("cluster"), cluster_enabled="yes")
+    server = RedisServer(tmp_path_factory.mktemp("cluster"), cluster_enabled="yes", cluster_port=str(free_port()))
     with server.client() as node:
         node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         wait_for(lambda: "cluster_state:ok" in str(node.execute_command("CLUSTER", "INFO")), "the cluster is whole")
