@@ -82,7 +82,7 @@ def _(event: events.Failed) -> None:
 
 def _reason(event: events.Failed) -> str:
     if event.error is not None:
-        # Whatever text an unforeseen error carries may be personal data; `log_message` is an error's word that it is not.
+        # An unforeseen error's text may hold personal data; `log_message` is an error's word that it does not.
         said = getattr(event.error, "log_message", "")
         return f"{type(event.error).__name__}{': ' if said else ''}{said}"
     status = getattr(event.result, "status_code", None)

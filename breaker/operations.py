@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from breaker import conf, queries
-from breaker.engine import machine
+from breaker.engine import desk, machine
 from breaker.engine.machine import Act, Action, Snapshot
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import StoreError
@@ -112,7 +112,7 @@ def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for
     try:
         if registry.sync.shared is None:
             raise StoreError("no shared store is configured (REDIS_URL): an act would reach this process alone")
-        before, after = registry.sync.act(name, wanted, _event(wanted))
+        before, after = desk.act(registry.sync, name, wanted, _event(wanted))
     except StoreError as error:
         row.status, row.error = OperatorAct.Status.FAILED, str(error)
         row.save(update_fields=["status", "error"])
@@ -211,7 +211,7 @@ def _apply_again(row: OperatorAct) -> None:
         source=row.source,
         reason=row.reason,
     )
-    registry.sync.act(row.breaker, wanted, {**_event(wanted), "again": "yes"})
+    desk.act(registry.sync, row.breaker, wanted, {**_event(wanted), "again": "yes"})
 
 
 def _moment(milliseconds: int) -> datetime:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from breaker.engine import machine
+from breaker.engine import desk, machine
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.events import Labels
 from breaker.engine.machine import Force, Snapshot, Standing, State
@@ -144,7 +144,7 @@ def status(names: Sequence[str] | None = None, *, must_share: bool = False) -> S
     Without the shared store: this process's own, unless `must_share`; then StoreError.
     """
     sync = registry.sync
-    records, shared = sync.read(names)
+    records, shared = desk.read(sync, names)
     if must_share and not shared:
         raise StoreError(sync.lost_reason or "no shared store is configured (REDIS_URL)")
     # As this process made them, which is how their owner thinks of them; others by name behind.

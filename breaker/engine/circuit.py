@@ -19,8 +19,9 @@ from breaker.engine import events, machine
 from breaker.engine.events import Labels
 from breaker.engine.machine import Force, Snapshot, State
 from breaker.engine.policy import Policy, check_name
+from breaker.engine.stores.base import Window
 from breaker.engine.sync import STALE, Sync, complain
-from breaker.engine.window import FALLBACK, Outcome, Settled
+from breaker.engine.window import FALLBACK, Outcome, Settled, Totals
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -181,14 +182,17 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             return max(1, math.ceil(self.policy.reset_timeout))
         return max(1, (view.retry_at - self.sync.now() + 999) // 1000)
 
+    def _own_totals(self) -> Totals:
+        return self.sync.link.own_totals(self.name, Window.of(self.policy))
+
     @property
     def fail_counter(self) -> int:
-        totals = self.sync.own_totals(self)
+        totals = self._own_totals()
         return totals.failures + totals.timeouts
 
     @property
     def success_counter(self) -> int:
-        return self.sync.own_totals(self).successes
+        return self._own_totals().successes
 
     @property  # type: ignore[misc]  # read-only here
     def fail_max(self) -> int:
@@ -293,7 +297,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         with self._asking_for_trial(view) as asked:
             token = self.sync.wait(asked) if asked is not None else None
             if token is None and asked is not None:
-                token = self.sync.lease_alone(self, view.id)
+                token = self.sync.trials.lease_alone(self, view.id)
         return self._on_trial(view, asked, token)
 
     async def _admit_async(self) -> Permit:
@@ -306,7 +310,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         with self._asking_for_trial(view) as asked:
             token = await self.sync.wait_async(asked) if asked is not None else None
             if token is None and asked is not None:
-                token = self.sync.lease_alone(self, view.id)
+                token = self.sync.trials.lease_alone(self, view.id)
         return self._on_trial(view, asked, token)
 
     def _is_due(self, view: _View) -> bool:
@@ -334,7 +338,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             return
         asked = None
         try:
-            asked = self.sync.lease(self, view.id)
+            asked = self.sync.trials.lease(self, view.id)
             yield asked
         except BaseException:
             self._abandon(asked)
@@ -423,7 +427,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         news = None
         if token is not None:
             self._busy_until = float("-inf")
-            news = self.sync.settle(self, generation, token, outcome)
+            news = self.sync.trials.settle(self, generation, token, outcome)
         elif outcome is not Outcome.SUCCESS and self._decides(generation):
             news = self.sync.report(self)
         self._tell_outcome(outcome, seconds, result, error)
@@ -432,7 +436,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
     def _give_back(self, token: str | None) -> None:
         if token is not None:
             self._busy_until = float("-inf")
-            self.sync.give_back(self, token)
+            self.sync.trials.give_back(self, token)
 
     def _decides(self, generation: str) -> bool:
         """Whether a failure of that generation can open the circuit: stragglers and unguarded calls cannot."""

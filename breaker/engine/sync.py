@@ -17,36 +17,30 @@ import dataclasses
 import logging
 import os
 import secrets
-import socket
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from breaker.engine import events, machine
-from breaker.engine.courier import Courier, arrival, done
+from breaker.engine.courier import Courier, arrival
 from breaker.engine.events import Labels
-from breaker.engine.ledger import Counted, Ledger
+from breaker.engine.ledger import Counted
+from breaker.engine.link import Link
 from breaker.engine.machine import Snapshot, State
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import (
-    Bucket,
-    LeaseRequest,
-    Push,
     Pushed,
-    Records,
     Registration,
     Store,
     StoreError,
     Window,
     Write,
-    Written,
 )
-from breaker.engine.stores.memory import MemoryStore
-from breaker.engine.window import Outcome, Tally, Totals, total
+from breaker.engine.trials import Trials
+from breaker.engine.window import Tally, Totals, total
 
 PATIENCE = 0.1
 """Seconds that a call waits for the shared store, at most."""
@@ -69,13 +63,9 @@ RETRY = 0.25
 """Seconds between looks for a store that does not answer."""
 LOOK_UP_AGAIN = 5.0
 """Seconds between attempts to look up operators' acts that the store has lost."""
-AT_ONCE = 500
-"""Buckets that one push carries: a script must not hold Redis for long."""
 REGISTER = 60.0
 """Seconds between registrations of this process's breakers."""
 TICK_MS = 5_000
-CLOCK_STEP_MS = 500
-"""A difference to the store's clock above this is a step, not jitter."""
 
 log = logging.getLogger("breaker.engine")
 T = TypeVar("T")
@@ -116,20 +106,27 @@ class Sync:
         self._wants_success = wants_success
         self.on_lost_data = on_lost_data
         self.monotonic = monotonic
-        self._threads = threads
+        self.has_threads = threads
         self.circuits: dict[str, Circuit] = {}
-        self._longest_window_ms = 60_000
-        self._offset = int(wall() * 1000) - int(monotonic() * 1000)
-        self._host = socket.gethostname()
+        self._wall_offset = int(wall() * 1000) - int(monotonic() * 1000)
         self._start_afresh()
         _ALL.add(self)
 
     def _start_afresh(self) -> None:
         """The state of a process that has just begun: at the start, and in a forked child."""
         self.process = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._ledger = Ledger(host=self._host, process=self.process, monotonic=self.monotonic)
-        self._ledger.send = self.shared is not None
-        self.local = MemoryStore(self.now)
+        self.trials = Trials(self)
+        before = getattr(self, "link", None)
+        self.link = Link(
+            self.shared,
+            process=self.process,
+            offset=before.offset if before else self._wall_offset,
+            monotonic=self.monotonic,
+            circuits=self.circuits.values,
+            renewals=self.trials.renewals,
+        )
+        self.link.longest_window_ms = before.longest_window_ms if before else self.link.longest_window_ms
+        self.local = self.link.local
         self.local.adopt(self._snapshots())
         self.sharing = False
         self.beat_at = float("-inf")
@@ -138,24 +135,19 @@ class Sync:
         self._next_try = float("-inf")
         self._lost_at: float | None = None
         self.lost_reason = ""
-        self._sequence = self._local_sequence = 0
-        self._inflight: deque[tuple[int, dict[Bucket, Tally]]] = deque()
         self._last_shared: dict[str, Snapshot] = {}
         self._followed: set[str] = set()
-        self._leases: dict[str, tuple[str, str, float]] = {}
         self._restless = {name for name, snapshot in self._snapshots().items() if snapshot.ends()}
         self._epoch = ""
         self._seq = 0
         self._cursor = ""
-        self._pushed_at = self._registered_at = self._ticked_at = float("-inf")
-        self._pushing = threading.RLock()
-        self._keeping = threading.Lock()
+        self._registered_at = self._ticked_at = float("-inf")
         self._mode = threading.RLock()
         self._reporting = threading.Lock()
         self._starting = threading.Lock()
         self._reported: set[str] = set()
         self._report: Future[None] | None = None
-        self._courier = Courier(thread=self._threads, monotonic=self.monotonic)
+        self.courier = Courier(thread=self.has_threads, monotonic=self.monotonic)
         self._beating: threading.Thread | None = None
         self._first_contact = threading.Event()
         self._wake = threading.Event()
@@ -174,12 +166,16 @@ class Sync:
     # -- threads, forks, clock -------------------------------------------------------------------------------------
 
     def now(self) -> int:
-        """Milliseconds on the shared store's clock, as learnt at the last beat; on the wall's before the first."""
-        return int(self.monotonic() * 1000) + self._offset
+        """Milliseconds on the shared store's clock, as far as this process knows it."""
+        return self.link.now()
+
+    @property
+    def started(self) -> bool:
+        return self._beating is not None
 
     def revive(self) -> None:
         """Start the threads, or start them anew; the first time, wait a moment for the shared state."""
-        if not self._threads:
+        if not self.has_threads:
             self.beat_at = self.monotonic()
             return
         with self._starting:
@@ -189,7 +185,7 @@ class Sync:
             self.beat_at = self.monotonic()
             alive = self._beating is not None and self._beating.is_alive()
             try:
-                self._courier.start()
+                self.courier.start()
                 if not alive:
                     beating = threading.Thread(target=self._beat_for_ever, name="breaker-beat", daemon=True)
                     beating.start()
@@ -212,11 +208,11 @@ class Sync:
         """Flush, best effort, at most PATIENCE; the threads end."""
         if self._closed:
             return
-        if self.sharing and self._courier.alive:
-            self.wait(self._courier.carry(self._flush))
+        if self.sharing and self.courier.alive:
+            self.wait(self.courier.carry(self.link.flush))
         self._closed = True
         self._wake.set()
-        self._courier.stop()
+        self.courier.stop()
 
     def _beat_for_ever(self) -> None:
         while not self._closed:
@@ -229,7 +225,7 @@ class Sync:
 
     def _pause(self) -> float:
         """Seconds until the next beat: sooner when a circuit changes by itself before."""
-        idle = not self._ledger.unsent and not self._inflight and self.sharing
+        idle = self.sharing and not self.link.owing
         pause = IDLE_BEAT if idle else BEAT
         now = self.now()
         ends = [end - now for name in list(self._restless) for end in self.circuits[name].snapshot.ends()]
@@ -241,11 +237,11 @@ class Sync:
         Being late is not being lost: a process short of CPU is late too. But nobody else waits for a late courier, and
         one that has been at a job for STUCK has a store that hangs.
         """
-        return self._brought(future, lambda: future.result(0 if self._courier.late else PATIENCE))
+        return self._brought(future, lambda: future.result(0 if self.courier.late else PATIENCE))
 
     async def wait_async(self, future: Future[T]) -> T | None:
         """The same, while the event loop goes on."""
-        await arrival(future, seconds=0 if self._courier.late else PATIENCE)
+        await arrival(future, seconds=0 if self.courier.late else PATIENCE)
         return self._brought(future, lambda: future.result(0))
 
     def _brought(self, future: Future[T], bring: Callable[[], T]) -> T | None:
@@ -257,8 +253,8 @@ class Sync:
             if future.done():
                 complain("breaker courier failed")
                 return None
-            self._courier.late = True
-            if self._courier.busy_for() >= STUCK:
+            self.courier.late = True
+            if self.courier.busy_for() >= STUCK:
                 self.lose(f"no answer within {STUCK:g} s")
         return None
 
@@ -267,11 +263,11 @@ class Sync:
     def add(self, circuit: Circuit) -> None:
         """Take a circuit in; while the shared state is followed, wait a moment for what it says of this one."""
         self.circuits[circuit.name] = circuit
-        self._longest_window_ms = max(self._longest_window_ms, Window.of(circuit.policy).length_ms)
+        self.link.longest_window_ms = max(self.link.longest_window_ms, Window.of(circuit.policy).length_ms)
         self.local.adopt({circuit.name: circuit.snapshot})
         if self.sharing:
             with contextlib.suppress(StoreError, TimeoutError):  # the beat sees to it otherwise
-                self._courier.carry(lambda: self._enter([circuit])).result(PATIENCE)
+                self.courier.carry(lambda: self._enter([circuit])).result(PATIENCE)
 
     def _snapshots(self) -> dict[str, Snapshot]:
         return {circuit.name: circuit.snapshot for circuit in list(self.circuits.values())}
@@ -312,11 +308,11 @@ class Sync:
         """Push what was counted, and make the transitions that time alone brings."""
         self.beat_at = self.monotonic()
         self.verbose = self._wants_success()
-        self._drain()
-        self._push_local()
+        self.link.drain()
+        self.link.keep()
         self._turn_by_time()
         if not self.sharing:
-            self._ledger.forget_before(int(self.monotonic() * 1000) - self._keep_ms())
+            self.link.forget_old()
         if self.shared is not None:
             try:
                 if self.sharing:
@@ -340,7 +336,7 @@ class Sync:
         if running or now - self._looked_up_at < LOOK_UP_AGAIN:
             return
         self._looked_up_at = now
-        if self._threads:
+        if self.has_threads:
             self._looking_up = threading.Thread(target=self._look_up, name="breaker-look-up", daemon=True)
             self._looking_up.start()
         else:
@@ -364,10 +360,9 @@ class Sync:
             self._registered_at = now
         if strangers := self.circuits.keys() - self._followed:
             self._enter([self.circuits[name] for name in strangers])
-        for token in [token for token, (_, _, longest) in list(self._leases.items()) if longest < now]:
-            self._leases.pop(token, None)
-        if self._ledger.unsent or self._inflight or self._leases or now - self._pushed_at >= HEARTBEAT:
-            self._catch_up(self._flush())
+        self.trials.forget_overdue()
+        if self.link.owing or self.trials or now - self.link.pushed_at >= HEARTBEAT:
+            self._catch_up(self.link.flush())
         if self.verbose and now - self._ticked_at >= TICK_MS / 1000:
             self._ticked_at = now
             if self.shared.claim("tick", milliseconds=TICK_MS - 100):
@@ -404,7 +399,7 @@ class Sync:
     def listen(self, seconds: float) -> None:
         """Wait for news at most so long; without a shared store just wait."""
         if not self.sharing:
-            if self._threads:
+            if self.has_threads:
                 self._wake.wait(seconds)
             return
         try:
@@ -422,7 +417,7 @@ class Sync:
             self._seq = max(self._seq, snapshot.seq)
             self._follow(name, snapshot)
         for call in heard.calls:
-            self._flush(answer=call)
+            self.link.flush(answer=call)
         if gap:
             self._pull()
 
@@ -459,79 +454,10 @@ class Sync:
         elif snapshot.state is State.OPEN:
             waited = int((self.monotonic() - circuit.seen_open_at) * 1000)
             if machine.decide(circuit.policy, snapshot, None, now, waited_ms=waited) is not None:
-                totals = self._whole_window(circuit)
+                totals = self.whole_window(circuit)
                 due = machine.decide(circuit.policy, snapshot, totals, now, waited_ms=waited)
                 if due is not None:
-                    self._make(circuit, snapshot, due, not_before=0 if now < snapshot.until else snapshot.until)
-
-    # -- counts ----------------------------------------------------------------------------------------------------
-
-    def _drain(self) -> None:
-        self._ledger.drain(list(self.circuits.values()))
-
-    def _push_local(self, wants: Mapping[str, Window] | None = None) -> Pushed:
-        with self._keeping:
-            self._local_sequence += 1
-            sequence, counts = self._local_sequence, self._ledger.to_keep(self._offset)
-        return self.local.push(
-            Push(
-                process=self.process,
-                sequence=sequence,
-                counts=counts,
-                keep_ms=self._keep_ms(),
-                now=self.now(),
-                wants=wants or {},
-                renewals=[(name, token) for token, (name, _, _) in list(self._leases.items())],
-            )
-        )
-
-    def _keep_ms(self) -> int:
-        return self._longest_window_ms * 5 // 4 + 1_000
-
-    def _flush(self, *, answer: str = "", wants: Mapping[str, Window] | None = None) -> Pushed:
-        """Push all that this process has counted; what a lost answer left in doubt goes first, under its own number."""
-        assert self.shared is not None
-        with self._pushing:
-            self._drain()
-            counts = list(self._ledger.to_send(self._offset).items())
-            for start in range(0, max(1, len(counts)), AT_ONCE):
-                self._sequence += 1
-                self._inflight.append((self._sequence, dict(counts[start : start + AT_ONCE])))
-            while len(self._inflight) > 1:
-                self._push(*self._inflight[0])
-            return self._push(*self._inflight[0], answer=answer, wants=wants)
-
-    def _push(
-        self, sequence: int, counts: dict[Bucket, Tally], *, answer: str = "", wants: Mapping[str, Window] | None = None
-    ) -> Pushed:
-        assert self.shared is not None
-        before = self.monotonic()
-        pushed = self.shared.push(
-            Push(
-                process=self.process,
-                sequence=sequence,
-                counts=counts,
-                keep_ms=self._keep_ms(),
-                now=self.now(),
-                wants=wants or {},
-                renewals=[(name, token) for token, (name, _, _) in list(self._leases.items())],
-                answer=answer,
-            )
-        )
-        if self._inflight and self._inflight[0][0] == sequence:
-            self._inflight.popleft()
-        self._pushed_at = self.monotonic()
-        self._learn(pushed.now, before)
-        return pushed
-
-    def _learn(self, store_now: int, before: float) -> None:
-        """The store's clock, read in the middle of the round trip."""
-        middle = (before + self.monotonic()) / 2
-        offset = store_now - int(middle * 1000)
-        step = offset - self._offset
-        self._offset = offset
-        if abs(step) > CLOCK_STEP_MS:
-            self.local.shift(step)
+                    self.make(circuit, snapshot, due, not_before=0 if now < snapshot.until else snapshot.until)
 
     # -- failures --------------------------------------------------------------------------------------------------
 
@@ -549,7 +475,7 @@ class Sync:
             if underway is not None:
                 return underway
             future = self._report = Future()
-        return self._courier.carry(self._judge, future)
+        return self.courier.carry(self._judge, future)
 
     def _judge(self) -> None:
         with self._reporting:
@@ -558,17 +484,17 @@ class Sync:
         if not circuits:
             return
         wants = {circuit.name: Window.of(circuit.policy) for circuit in circuits}
-        pushed = self._flush(wants=wants)
+        pushed = self.link.flush(wants=wants)
         suspects = [circuit for circuit in circuits if self._verdict(circuit, pushed)]
         if not suspects:
             return
         others = pushed.live - {self.process}
         if others:
             self._look(others)
-            pushed = self._flush(wants={circuit.name: wants[circuit.name] for circuit in suspects})
+            pushed = self.link.flush(wants={circuit.name: wants[circuit.name] for circuit in suspects})
         for circuit in suspects:
             if verdict := self._verdict(circuit, pushed):
-                self._make(circuit, *verdict)
+                self.make(circuit, *verdict)
 
     def _look(self, others: frozenset[str]) -> None:
         """Have the others send what they have: unsent successes of theirs must not be missed when one host fails."""
@@ -590,30 +516,24 @@ class Sync:
         """Without the shared store, this process's own window decides."""
         if self.sharing:
             return
-        self._drain()
-        pushed = self._push_local({circuit.name: Window.of(circuit.policy)})
+        self.link.drain()
+        pushed = self.link.keep({circuit.name: Window.of(circuit.policy)})
         if verdict := self._verdict(circuit, pushed):
-            self._make(circuit, *verdict)
+            self.make(circuit, *verdict)
 
-    def own_totals(self, circuit: Circuit) -> Totals:
-        """What this process counted of a circuit in its window."""
-        self._drain()
-        pushed = self._push_local({circuit.name: Window.of(circuit.policy)})
-        return total(pushed.windows[circuit.name])
-
-    def _whole_window(self, circuit: Circuit) -> Totals:
+    def whole_window(self, circuit: Circuit) -> Totals:
         """All generations' counts: the evidence that is told with a transition."""
         wants = {circuit.name: Window.of(circuit.policy)}
         if self.sharing:
             try:
-                return total(self._flush(wants=wants).windows[circuit.name])
+                return total(self.link.flush(wants=wants).windows[circuit.name])
             except StoreError as error:
                 self.lose(str(error))
-        return self.own_totals(circuit)
+        return self.link.own_totals(circuit.name, Window.of(circuit.policy))
 
     # -- writes ----------------------------------------------------------------------------------------------------
 
-    def _make(self, circuit: Circuit, snapshot: Snapshot, due: machine.Transition, *, not_before: int = 0) -> bool:
+    def make(self, circuit: Circuit, snapshot: Snapshot, due: machine.Transition, *, not_before: int = 0) -> bool:
         """Make a transition, judged by `snapshot`, in the store that holds now, and tell it when it was ours.
 
         Where the shared store goes away over it, the same transition, id and all, is made here: should the shared
@@ -671,10 +591,10 @@ class Sync:
             self.lose(str(error))
             return None
         if written.current is not None:
-            self._take(circuit, written.current, store)
+            self.take(circuit, written.current, store)
         return written.won
 
-    def _take(self, circuit: Circuit, snapshot: Snapshot, store: Store) -> None:
+    def take(self, circuit: Circuit, snapshot: Snapshot, store: Store) -> None:
         """Follow what a store answered, if that store still holds."""
         if store is not self.local:
             self._follow(circuit.name, snapshot)
@@ -697,125 +617,9 @@ class Sync:
                 reset_ms=_reset_ms(circuit.policy),
                 why={"byHand": True},
             )
-            return snapshot.state is after or self._make(circuit, snapshot, due)
+            return snapshot.state is after or self.make(circuit, snapshot, due)
 
-        return bool(self.wait(self._courier.carry(work)) if self.sharing else work())
-
-    # -- operators and readers: they may wait, and are told when the store is away ----------------------------------
-
-    def act(self, name: str, act: machine.Act, event: Mapping[str, Any]) -> tuple[Snapshot, Snapshot]:
-        """Apply an operator's act to one circuit of the cluster; the snapshots before and after.
-
-        An act that is applied again (`act_at`) yields to a newer one. Raises StoreError when the shared store is away.
-        """
-        store = self.shared or self.local
-        deadline = self.monotonic() + 1.0
-        while self.monotonic() < deadline:
-            loaded = store.load([name])
-            found = loaded.records[name].snapshot
-            before = found or machine.newborn(loaded.now)
-            if act.act_at is not None and before.act_at >= act.act_at:
-                return before, before
-            write = Write(
-                name=name,
-                expected=found.rev if found else None,
-                after=machine.act_on(before, act, loaded.now),
-                event=event,
-                deadline=loaded.now + int(PATIENCE * 1000),
-            )
-            written = self._insist(store, write, deadline)
-            if written.won and written.current is not None:
-                if name in self.circuits:
-                    self._take(self.circuits[name], written.current, store)
-                return before, written.current
-        raise StoreError("others changed the circuit again and again; try once more")
-
-    def _insist(self, store: Store, write: Write, deadline: float) -> Written:
-        """Write; where the answer is lost ask again, for a write that was made says so however late it is asked."""
-        while True:
-            try:
-                return store.write(write)
-            except StoreError:
-                if self.monotonic() + PATIENCE >= deadline or not self._threads:
-                    return store.write(write)
-                time.sleep(PATIENCE)
-
-    def read(self, names: Sequence[str] | None = None) -> tuple[Records, bool]:
-        """Circuits with their windows, and whether they are the cluster's (after sending what was counted here) or
-        this process's alone."""
-        windows = {name: Window.of(circuit.policy) for name, circuit in list(self.circuits.items())}
-        asks = self.sharing or self._beating is None  # a command asks for itself, without joining
-        if self.shared is not None and asks:
-            try:
-                if self.sharing:
-                    self._flush()
-                found = self.shared.load(names, windows=windows)
-                unseen = [name for name in windows if name not in found.records] if names is None else []
-                more = self.shared.load(unseen, windows=windows).records if unseen else {}
-                return dataclasses.replace(found, records={**found.records, **more}), True
-            except StoreError as error:
-                self.lose(str(error))
-        return self._alone(list(windows) if names is None else names, windows), False
-
-    def _alone(self, names: Sequence[str], windows: Mapping[str, Window]) -> Records:
-        self._drain()
-        self._push_local()
-        return self.local.load(names, windows=windows)
-
-    # -- trials ----------------------------------------------------------------------------------------------------
-
-    def lease(self, circuit: Circuit, generation: str) -> Future[str | None]:
-        """The token of a trial's lease, or None when others hold it."""
-        if self.sharing and self.shared is not None:
-            shared = self.shared
-            return self._courier.carry(lambda: self._lease(shared, circuit, generation))
-        return done(self._lease(self.local, circuit, generation))
-
-    def lease_alone(self, circuit: Circuit, generation: str) -> str | None:
-        """Where the shared store went away over the question: this process's own lease, for no call fails for that."""
-        return None if self.sharing else self._lease(self.local, circuit, generation)
-
-    def _lease(self, store: Store, circuit: Circuit, generation: str) -> str | None:
-        token = f"{self.process}:{secrets.token_hex(6)}"
-        longest = int((circuit.policy.timeout + 1) * 1000)
-        asked = LeaseRequest(
-            name=circuit.name,
-            generation=generation,
-            token=token,
-            slots=circuit.policy.half_open_max_calls,
-            longest_ms=longest,
-            deadline=self.now() + int(PATIENCE * 1000),
-        )
-        if not store.lease(asked).granted:
-            return None
-        self._leases[token] = (circuit.name, generation, self.monotonic() + longest / 1000)
-        return token
-
-    def settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> Future[None] | None:
-        """A trial has ended: its outcome decides, if its lease still holds. None: decided alone."""
-        if self.sharing:
-            return self._courier.carry(lambda: self._settle(circuit, generation, token, outcome))
-        self._settle(circuit, generation, token, outcome)
-        return None
-
-    def _settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> None:
-        try:
-            totals = self._whole_window(circuit)
-            snapshot = circuit.snapshot
-            if snapshot.id == generation:
-                due = machine.decide(circuit.policy, snapshot, totals, self.now(), trial=(token, outcome))
-                if due is not None:
-                    self._make(circuit, snapshot, due)
-        finally:
-            self._leases.pop(token, None)
-
-    def give_back(self, circuit: Circuit, token: str) -> None:
-        """A trial was given up without an outcome. Nobody waits for it: the lease ends by itself otherwise."""
-        self._leases.pop(token, None)
-        self.local.release(circuit.name, token)
-        if self.sharing and self.shared is not None:
-            shared = self.shared
-            self._courier.carry(lambda: shared.release(circuit.name, token))
+        return bool(self.wait(self.courier.carry(work)) if self.sharing else work())
 
     # -- losing and finding the shared store -----------------------------------------------------------------------
 
@@ -824,24 +628,19 @@ class Sync:
         with self._mode:
             if self._lost_at is not None or self.shared is None:
                 return
-            self._lost_at = now = self.monotonic()
+            self._lost_at = self.monotonic()
             self.lost_reason = reason
             self._good_beats = 0
             if self.sharing:
                 self.sharing = False
-                leases = [
-                    (name, generation, token, self.now() + int((longest - now) * 1000))
-                    for token, (name, generation, longest) in list(self._leases.items())
-                ]
                 self._followed.clear()
-                self.local.adopt(self._snapshots(), leases)
+                self.local.adopt(self._snapshots(), self.trials.as_leases())
         self.tell(events.StoreLost(reason))
 
     def _try_to_join(self) -> None:
         """One beat of a store that is not followed: after enough good ones it is followed again."""
         assert self.shared is not None
-        with self._pushing:
-            pushed = self._push(*self._inflight[0]) if self._inflight else self._push(self._sequence, {})
+        pushed = self.link.probe()
         self._good_beats += 1
         if self._good_beats >= GOOD_BEATS or (not self._joined_before and self._lost_at is None):
             self._join(pushed.epoch)
@@ -884,7 +683,7 @@ class Sync:
                 reset_ms=alone.until - self.now(),
                 why={**alone.why, "alone": True},
             )
-            self._make(circuit, found, due)
+            self.make(circuit, found, due)
 
     def _judge_what_was_decided_alone(self, names: Iterable[str]) -> None:
         """The failures behind it are sent now, and no call may come to judge them again."""

@@ -8,6 +8,7 @@ import pytest
 from django.db import DatabaseError
 
 from breaker import operations, queries
+from breaker.engine import desk
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.sync import Sync
 from breaker.models import OperatorAct
@@ -132,8 +133,8 @@ def test_the_row_comes_first(breaker: SharedCircuitBreaker, monkeypatch: pytest.
         seen.append(row().status)
         return real(*args)
 
-    real = breaker.sync.act
-    monkeypatch.setattr(breaker.sync, "act", look)
+    real = desk.act
+    monkeypatch.setattr(desk, "act", look)
     act("open")
     assert seen == ["pending"]
 
@@ -247,13 +248,13 @@ def test_one_that_fails_does_not_keep_the_others_from_being_done(
     house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_circuit_breaker(name="y")
-    real = house.here.act
+    real = desk.act
 
-    def cut_off_x(name: str, *more: Any) -> Any:
+    def cut_off_x(sync: Any, name: str, *more: Any) -> Any:
         house.cable.cut = name == "x"
-        return real(name, *more)
+        return real(sync, name, *more)
 
-    monkeypatch.setattr(house.here, "act", cut_off_x)
+    monkeypatch.setattr(desk, "act", cut_off_x)
     assert [done.error for done in act("open", "x", "y")] == ["cut", ""]
 
 

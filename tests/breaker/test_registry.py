@@ -30,7 +30,7 @@ def open_up(guarded: Guarded) -> None:
 
 
 def counts(guarded: Guarded) -> Totals:
-    totals: Totals = guarded.breaker.sync.own_totals(guarded.breaker)
+    totals: Totals = guarded.breaker._own_totals()
     return totals
 
 

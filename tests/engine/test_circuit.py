@@ -29,7 +29,7 @@ class Bench:
         return self.breaker.current_state
 
     def counts(self) -> tuple[int, int, int, int]:
-        totals = self.breaker.sync.own_totals(self.breaker)
+        totals = self.breaker._own_totals()
         return totals.successes, totals.failures, totals.timeouts, totals.rejects
 
     def take(self, seconds: float) -> None:
@@ -112,7 +112,7 @@ def test_volume_threshold_is_how_many_calls_it_takes() -> None:
 def test_rolling_percentiles_enabled_keeps_the_histogram(enabled: bool) -> None:
     bench = Bench(rolling_percentiles_enabled=enabled)
     bench.take(0.2)
-    p99 = bench.breaker.sync.own_totals(bench.breaker).percentile(0.99)
+    p99 = bench.breaker._own_totals().percentile(0.99)
     assert p99 == pytest.approx(0.2, rel=0.011) if enabled else p99 == 0
 
 
@@ -429,8 +429,8 @@ class SlowLease:
         self.asked: Future[str | None] = Future()
         self.given_back: list[str] = []
         sync = self.bench.breaker.sync
-        monkeypatch.setattr(sync, "lease", lambda circuit, generation: self.asked)
-        monkeypatch.setattr(sync, "give_back", lambda circuit, token: self.given_back.append(token))
+        monkeypatch.setattr(sync.trials, "lease", lambda circuit, generation: self.asked)
+        monkeypatch.setattr(sync.trials, "give_back", lambda circuit, token: self.given_back.append(token))
 
 
 async def test_a_lease_granted_to_a_cancelled_caller_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from breaker.engine import sync
+from breaker.engine import desk, sync
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.machine import Act, Action, Snapshot
 from breaker.engine.policy import Policy
@@ -213,7 +213,7 @@ def test_reads_see_what_all_have_counted() -> None:
     succeed(first, 3)
     succeed(second, 4)
     cluster.beat()
-    records, shared = first.sync.read()
+    records, shared = desk.read(first.sync)
     assert shared
     assert total(records.records["x"].tallies).successes == 7
 
@@ -231,7 +231,9 @@ def test_missed_news_are_made_up_for() -> None:
 
 
 def act(breaker: SharedCircuitBreaker, action: Action, **more: Any) -> tuple[Snapshot, Snapshot]:
-    return breaker.sync.act("x", Act(id=f"act-{action.value}-{more}", action=action, **more), {"kind": "operation"})
+    return desk.act(
+        breaker.sync, "x", Act(id=f"act-{action.value}-{more}", action=action, **more), {"kind": "operation"}
+    )
 
 
 def test_an_act_reaches_every_worker() -> None:
@@ -365,7 +367,7 @@ def test_counts_made_alone_are_sent() -> None:
     succeed(wired.breakers[0], 7)
     wired.cluster.advance(1)
     wired.back()
-    records, shared = wired.breakers[1].sync.read()
+    records, shared = desk.read(wired.breakers[1].sync)
     assert shared
     assert total(records.records["x"].tallies).successes == 7
 
@@ -375,7 +377,7 @@ def test_a_push_whose_answer_was_lost_is_counted_once() -> None:
     succeed(wired.breakers[0], 3)
     wired.cables[0].lose_answer_of = "push"
     wired.cluster.advance(2)
-    records, _ = wired.breakers[1].sync.read()
+    records, _ = desk.read(wired.breakers[1].sync)
     assert total(records.records["x"].tallies).successes == 3
 
 
@@ -534,7 +536,7 @@ def test_a_fork_begins_with_empty_counts_and_follows_again() -> None:
     cluster.workers[0].after_fork()  # what the child does
     assert cluster.workers[0].process != parents
     cluster.beat()
-    records, shared = breaker.sync.read()
+    records, shared = desk.read(breaker.sync)
     assert shared
     assert total(records.records["x"].tallies).completed == 2
     assert dataclasses.asdict(breaker.snapshot)["state"] is breaker.snapshot.state
@@ -549,7 +551,7 @@ def test_counts_do_not_pile_up_while_the_store_is_away() -> None:
     for _ in range(200):
         succeed(wired.breakers[0])
         wired.cluster.advance(1)
-    assert len(wired.breakers[0].sync._ledger._unsent) < 400  # of 800 steps: what the longest window can still use
+    assert len(wired.breakers[0].sync.link._ledger._unsent) < 400  # of 800 steps: what the longest window can still use
 
 
 def test_making_a_breaker_alone_keeps_the_running_trials() -> None:
@@ -602,7 +604,7 @@ def test_failures_of_an_unguarded_worker_open_nobody_elses_circuit() -> None:
     cluster.beat()
     fail(guarded)
     assert guarded.current_state == "closed"
-    records, _ = guarded.sync.read()
+    records, _ = desk.read(guarded.sync)
     assert total(records.records["x"].tallies).failures == 41
 
 

@@ -1,0 +1,80 @@
+"""The desk: what operators do to the cluster's circuits, and what readers see of them.
+
+Unlike calls they may wait, and are told when the shared store is away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from breaker.engine import machine
+from breaker.engine.machine import Snapshot
+from breaker.engine.stores.base import Records, Store, StoreError, Window, Write, Written
+from breaker.engine.sync import Sync
+
+INSIST = 1.0
+"""Seconds for which an act is tried."""
+AGAIN = 0.1
+"""Seconds between tries; also how long a store may take to begin with an act."""
+
+
+def act(sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any]) -> tuple[Snapshot, Snapshot]:
+    """Apply an operator's act to one circuit of the cluster; the snapshots before and after.
+
+    An act that is applied again (`act_at`) yields to a newer one. Raises StoreError when the shared store is away.
+    """
+    store = sync.shared or sync.local
+    deadline = sync.monotonic() + INSIST
+    while sync.monotonic() < deadline:
+        loaded = store.load([name])
+        found = loaded.records[name].snapshot
+        before = found or machine.newborn(loaded.now)
+        if act.act_at is not None and before.act_at >= act.act_at:
+            return before, before
+        write = Write(
+            name=name,
+            expected=found.rev if found else None,
+            after=machine.act_on(before, act, loaded.now),
+            event=event,
+            deadline=loaded.now + int(AGAIN * 1000),
+        )
+        written = _insist(sync, store, write, deadline)
+        if written.won and written.current is not None:
+            if name in sync.circuits:
+                sync.take(sync.circuits[name], written.current, store)
+            return before, written.current
+    raise StoreError("others changed the circuit again and again; try once more")
+
+
+def _insist(sync: Sync, store: Store, write: Write, deadline: float) -> Written:
+    """Write; where the answer is lost ask again, for a write that was made says so however late it is asked."""
+    while True:
+        try:
+            return store.write(write)
+        except StoreError:
+            if sync.monotonic() + AGAIN >= deadline or not sync.has_threads:
+                return store.write(write)
+            time.sleep(AGAIN)
+
+
+def read(sync: Sync, names: Sequence[str] | None = None) -> tuple[Records, bool]:
+    """Circuits with their windows, and whether they are the cluster's (after sending what was counted here) or this
+    process's alone."""
+    windows = {circuit.name: Window.of(circuit.policy) for circuit in list(sync.circuits.values())}
+    asks = sync.sharing or not sync.started  # a command asks for itself, without joining
+    if sync.shared is not None and asks:
+        try:
+            if sync.sharing:
+                sync.link.flush()
+            found = sync.shared.load(names, windows=windows)
+            unseen = [name for name in windows if name not in found.records] if names is None else []
+            more = sync.shared.load(unseen, windows=windows).records if unseen else {}
+            return dataclasses.replace(found, records={**found.records, **more}), True
+        except StoreError as error:
+            sync.lose(str(error))
+    sync.link.drain()
+    sync.link.keep()
+    return sync.local.load(list(windows) if names is None else names, windows=windows), False

@@ -1,0 +1,138 @@
+"""The link: what this process counts, sent to the stores once and in order, and the shared store's clock.
+
+A push whose answer was lost stays in flight, and goes again under its own number before anything newer.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from breaker.engine.ledger import Counted, Ledger
+from breaker.engine.stores.base import Bucket, Push, Pushed, Store, Window
+from breaker.engine.stores.memory import MemoryStore
+from breaker.engine.window import Tally, Totals, total
+
+CLOCK_STEP_MS = 500
+"""A difference to the store's clock above this is a step, not jitter."""
+AT_ONCE = 500
+"""Buckets that one push carries: a script must not hold Redis for long."""
+
+
+class Link:
+    """`circuits` gives those to drain, `renewals` the (breaker, token) of the trials that run here."""
+
+    def __init__(
+        self,
+        shared: Store | None,
+        *,
+        process: str,
+        offset: int,
+        monotonic: Callable[[], float],
+        circuits: Callable[[], Iterable[Counted]],
+        renewals: Callable[[], Sequence[tuple[str, str]]],
+    ) -> None:
+        self.shared = shared
+        self.process = process
+        self.local = MemoryStore(self.now)
+        self.pushed_at = float("-inf")
+        self.longest_window_ms = 60_000
+        self._monotonic = monotonic
+        self._circuits = circuits
+        self._renewals = renewals
+        self._offset = offset
+        self._ledger = Ledger(host=socket.gethostname(), process=process, monotonic=monotonic)
+        self._ledger.send = shared is not None
+        self._sequence = self._local_sequence = 0
+        self._inflight: deque[tuple[int, dict[Bucket, Tally]]] = deque()
+        self._pushing = threading.RLock()
+        self._keeping = threading.Lock()
+
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    @property
+    def owing(self) -> bool:
+        """Whether anything waits to be sent."""
+        return self._ledger.unsent or bool(self._inflight)
+
+    def now(self) -> int:
+        """Milliseconds on the shared store's clock, as learnt at the last push; on the wall's before the first."""
+        return int(self._monotonic() * 1000) + self._offset
+
+    def drain(self) -> None:
+        """Take what the calls have left in the circuits' deques."""
+        self._ledger.drain(list(self._circuits()))
+
+    def keep(self, wants: Mapping[str, Window] | None = None) -> Pushed:
+        """Give the memory store what was drained."""
+        with self._keeping:
+            self._local_sequence += 1
+            sequence, counts = self._local_sequence, self._ledger.to_keep(self._offset)
+        return self.local.push(self._composed(sequence, counts, wants=wants))
+
+    def own_totals(self, name: str, window: Window) -> Totals:
+        """What this process counted of a breaker in its window."""
+        self.drain()
+        return total(self.keep({name: window}).windows[name])
+
+    def flush(self, *, answer: str = "", wants: Mapping[str, Window] | None = None) -> Pushed:
+        """Send all that this process has counted. Raises StoreError."""
+        with self._pushing:
+            self.drain()
+            counts = list(self._ledger.to_send(self._offset).items())
+            for start in range(0, max(1, len(counts)), AT_ONCE):
+                self._sequence += 1
+                self._inflight.append((self._sequence, dict(counts[start : start + AT_ONCE])))
+            while len(self._inflight) > 1:
+                self._push(*self._inflight[0])
+            return self._push(*self._inflight[0], answer=answer, wants=wants)
+
+    def probe(self) -> Pushed:
+        """Push only what is in flight, if anything: does the store answer? Raises StoreError."""
+        with self._pushing:
+            return self._push(*self._inflight[0]) if self._inflight else self._push(self._sequence, {})
+
+    def forget_old(self) -> None:
+        """While the store is away: drop counts that no window reaches any more."""
+        self._ledger.forget_before(int(self._monotonic() * 1000) - self._keep_ms())
+
+    def _push(
+        self, sequence: int, counts: dict[Bucket, Tally], *, answer: str = "", wants: Mapping[str, Window] | None = None
+    ) -> Pushed:
+        assert self.shared is not None
+        before = self._monotonic()
+        pushed = self.shared.push(self._composed(sequence, counts, answer=answer, wants=wants))
+        if self._inflight and self._inflight[0][0] == sequence:
+            self._inflight.popleft()
+        self.pushed_at = self._monotonic()
+        self._learn(pushed.now, before)
+        return pushed
+
+    def _composed(
+        self, sequence: int, counts: dict[Bucket, Tally], *, answer: str = "", wants: Mapping[str, Window] | None = None
+    ) -> Push:
+        return Push(
+            process=self.process,
+            sequence=sequence,
+            counts=counts,
+            keep_ms=self._keep_ms(),
+            now=self.now(),
+            wants=wants or {},
+            renewals=self._renewals(),
+            answer=answer,
+        )
+
+    def _keep_ms(self) -> int:
+        return self.longest_window_ms * 5 // 4 + 1_000
+
+    def _learn(self, store_now: int, before: float) -> None:
+        """The store's clock, read in the middle of the round trip."""
+        middle = (before + self._monotonic()) / 2
+        offset = store_now - int(middle * 1000)
+        step, self._offset = offset - self._offset, offset
+        if abs(step) > CLOCK_STEP_MS:
+            self.local.shift(step)
