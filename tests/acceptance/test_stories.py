@@ -7,11 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from mifos_gateway.sandbox.server import Sandbox
-from tests.acceptance.callers import call, get
+from tests.acceptance.callers import Got, call, get
 from tests.acceptance.gateway import Gateway
 from tests.programs import RedisServer, wait_for
 
 RESET = 3
+
+
+LIMIT = 0.5
 
 
 @pytest.fixture
@@ -124,6 +127,25 @@ def test_each_call_of_an_outage_is_counted_once(guarded, sandbox):
     assert (stats["errorRate"], stats["decidingErrorRate"]) == ("20.00%", "100.00%")
 
 
+def test_what_is_open_for_makers_gets_is_open_for_nothing_else(guarded, sandbox):
+    sandbox.set_faults(mode="error", paths=["GET clients"], users=["maker"])
+    for _ in range(5):
+        call(guarded)
+
+    assert call(guarded).status == 503
+    assert call(guarded, user="checker").status == 200
+    assert call(guarded, "clients/1?command=nothing", method="POST").status == 400  # MIFOS's own
+
+
+def test_a_mifos_that_is_not_there_is_a_failure_of_which_nothing_was_sent(guarded, sandbox):
+    sandbox.close()
+
+    gone = [call(guarded) for _ in range(5)]
+
+    assert {(got.status, got.code, got.json["sent"]) for got in gone} == {(502, "BAD_GATEWAY", False)}
+    assert (call(guarded).status, state(guarded)) == (503, "OPEN")
+
+
 # -- a glitch ----------------------------------------------------------------------------------------------------------
 
 
@@ -142,23 +164,41 @@ def test_a_glitch_opens_nothing_and_leaves_with_the_window(start_gateway, redis_
 # -- slow MIFOS --------------------------------------------------------------------------------------------------------
 
 
-def test_slow_answers_are_cut_at_the_limit_and_count_as_timeouts(start_gateway, redis_server, sandbox):
-    """35 s answers against a limit of 30 s, in a sixtieth of the time."""
-    gateway = start_gateway(REDIS_URL=redis_server.url, BREAKER_TIMEOUT="0.5")
+@pytest.fixture
+def hurried(start_gateway: Callable[..., Gateway], redis_server: RedisServer) -> Gateway:
+    gateway = start_gateway(REDIS_URL=redis_server.url, BREAKER_TIMEOUT=str(LIMIT))
     for _ in range(10):  # a worker's first call pays for imports
         call(gateway, user="checker")
-    sandbox.set_faults(mode="slow", seconds=0.5 * 35 / 30)
+    return gateway
+
+
+def check_cut_in_time(late: list[Got]) -> None:
+    assert {(got.status, got.code, got.json["sent"]) for got in late} == {(504, "GATEWAY_TIMEOUT", "unknown")}
+    assert min(got.seconds for got in late) >= LIMIT
+    # 100 ms are the promise; the rest is what a busy machine may add to a whole HTTP call.
+    assert sorted(got.seconds for got in late)[len(late) // 2] < LIMIT + 0.1
+    assert max(got.seconds for got in late) < LIMIT + 0.35
+
+
+def test_slow_answers_are_cut_at_the_limit_and_count_as_timeouts(hurried, sandbox):
+    """35 s answers against a limit of 30 s, in a sixtieth of the time."""
+    gateway = hurried
+    sandbox.set_faults(mode="slow", seconds=LIMIT * 35 / 30)
 
     late = [call(gateway) for _ in range(5)]
 
-    assert {(got.status, got.code, got.json["sent"]) for got in late} == {(504, "GATEWAY_TIMEOUT", "unknown")}
-    assert min(got.seconds for got in late) >= 0.5
-    # 100 ms are the promise; the rest is what a busy machine may add to a whole HTTP call.
-    assert sorted(got.seconds for got in late)[2] < 0.6
-    assert max(got.seconds for got in late) < 0.85
+    check_cut_in_time(late)
     stats = breaker(gateway)["stats"]
     assert (stats["timeouts"], stats["failures"]) == (5, 0)
     began = time.monotonic()
     assert call(gateway).status == 503
     assert time.monotonic() - began < 0.5
     assert "MIFOS request timed out (timeout: 500ms)" in gateway.log
+
+
+def test_no_way_of_being_slow_gets_past_the_limit(hurried, sandbox):
+    late = []
+    for fault in ({"mode": "hang"}, {"mode": "drip", "where": "headers"}, {"mode": "drip", "where": "body"}):
+        sandbox.set_faults(fault)
+        late.append(call(hurried))
+    check_cut_in_time(late)

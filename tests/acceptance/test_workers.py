@@ -71,6 +71,17 @@ def test_a_reload_amid_calls_loses_none(serve):
     wait_for(lambda: stats(gateway)["fires"] == len(load.answers), "each call is counted", 2)
 
 
+def test_a_gateway_that_stops_finishes_its_calls(serve, sandbox):
+    gateway = serve()
+    sandbox.set_faults(mode="slow", seconds=1.5)
+    crowd = press([gateway], 6)
+    wait_for(lambda: sandbox.log.report(0)["inFlight"] == 6, "six calls run")
+
+    assert gateway.stop() == 0
+
+    assert [got.status for got in crowd.all()] == [200] * 6
+
+
 def served_since(gateway: Gateway, pid: int, moment: float) -> int:
     """Calls of a worker after some moment, by the access log."""
     lines = [line for line in gateway.log.splitlines() if f"[{pid}]" in line and "gateway.access" in line]
