@@ -1,5 +1,6 @@
 """While every maker GET hangs and a hundred callers press, everything else answers as ever."""
 
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -68,6 +69,16 @@ def test_the_excess_is_rejected_at_once_and_counts_as_such(pressed, sandbox):
     entry = gateway.status()["maker"]["get"]
     assert (entry["state"], entry["stats"]["errorRate"]) == ("CLOSED", "0.00%")
     assert (entry["stats"]["successes"], entry["stats"]["rejects"]) == (len(passed), len(excess))
+
+
+def test_silent_connections_hold_no_thread(start_gateway, redis_server):
+    gateway = start_gateway(REDIS_URL=redis_server.url, WEB_CONCURRENCY="1")
+    silent = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(200)]
+
+    assert seconds_of(lambda: get(gateway, "/livez")) < 2 * SOON
+
+    for connection in silent:
+        connection.close()
 
 
 def test_places_are_free_again_when_the_calls_have_timed_out(start_gateway, redis_server, sandbox):
