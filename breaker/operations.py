@@ -83,7 +83,7 @@ def check_names(names: Sequence[str]) -> None:
     known = [entry.name for entry in status.entries]
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             closest = f"; the closest is {close[0]}" if close else ""
             away = registry.sync.shared is not None and not status.shared
             unseen = " here; the shared store is away, so other processes' are not seen" if away else ""

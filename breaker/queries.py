@@ -67,6 +67,8 @@ class Entry:
         """In words; little traffic is not the same as fine."""
         if not self.enabled:
             return "not guarded"
+        if self.standing.forced:
+            return f"forced {self.standing.forced.value}"
         if self.standing.state is not State.CLOSED:
             return "failing" if self.standing.state is State.OPEN else "on trial"
         if self.totals.completed < self.policy.volume_threshold:
