@@ -74,7 +74,7 @@ VARIABLES = (
     Variable("MIFOS_CHECKER_USERNAME", values.username),
     Variable("MIFOS_CHECKER_PASSWORD", text, secret=True),
     Variable("MIFOS_VERIFY_TLS", boolean, "true"),
-    Variable("MIFOS_CA_BUNDLE", values.absolute_file),
+    Variable("MIFOS_CA_BUNDLE", values.authorities),
     Variable("MIFOS_MAX_RESPONSE_BYTES", whole(1, 2**31), str(16 * 2**20)),
     # The breakers
     Variable("BREAKER_TIMEOUT", seconds, "30"),

@@ -75,7 +75,8 @@ def _says_sandbox(base_url: str, ca_bundle: str | None) -> bool:
     connection: http.client.HTTPConnection
     try:
         if url.scheme == "https":
-            context = ssl.create_default_context(cafile=ca_bundle)
+            folder = ca_bundle if ca_bundle and Path(ca_bundle).is_dir() else None
+            context = ssl.create_default_context(cafile=None if folder else ca_bundle, capath=folder)
             connection = http.client.HTTPSConnection(host, url.port, timeout=PROBE_SECONDS, context=context)
         else:
             connection = http.client.HTTPConnection(host, url.port, timeout=PROBE_SECONDS)

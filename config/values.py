@@ -2,8 +2,9 @@
 
 import json
 import re
+import ssl
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -154,9 +155,23 @@ def _split(value: str, form: str) -> SplitResult:
     return url
 
 
-def absolute_file(value: str) -> str:
-    if not PurePosixPath(value).is_absolute():
-        raise ValidationError("an absolute path is allowed")
+def authorities(value: str) -> str:
+    """Loaded once here: the first call to MIFOS would find out otherwise."""
+    form = "the absolute path of an existing PEM file, or of a folder of such, is allowed"
+    path = Path(value)
+    if not path.is_absolute():
+        raise ValidationError(form)
+    try:
+        if path.is_dir():
+            next(path.iterdir())
+        else:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ValidationError(f"{form} (no certificate in it)") from None
+    except StopIteration:
+        raise ValidationError(f"{form} (nothing in it)") from None
+    except (OSError, ValueError) as error:
+        raise ValidationError(f"{form} ({getattr(error, 'strerror', None) or error})") from None
     return value
 
 

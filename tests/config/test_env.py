@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import trustme
 
 from config import env
 from config.devstate import CHECKOUT
@@ -73,6 +74,8 @@ def test_a_value_is_typed(monkeypatch, name, value, typed):
         ("BREAKER_ROLLING_COUNT_TIMEOUT", "0.05", "at least 10 ms a slice"),
         ("GATEWAY_DENIED_ROUTES", "users*", "does not begin with a method"),
         ("MIFOS_CA_BUNDLE", "ca.pem", "absolute path"),
+        ("MIFOS_CA_BUNDLE", "/nowhere/ca.pem", "an existing PEM file"),
+        ("MIFOS_CA_BUNDLE", str(CHECKOUT / "Makefile"), "an existing PEM file"),
     ],
 )
 def test_a_bad_value_is_refused_with_what_is_allowed(monkeypatch, name, value, allowed):
@@ -88,12 +91,12 @@ def test_all_bad_values_are_named_at_once_with_their_values(monkeypatch):
     monkeypatch.setenv("DJANGO_DEBUG", "yess")
     monkeypatch.setenv("PORT", "http")
     monkeypatch.setenv("GATEWAY_DENIED_ROUTES", "users*")
+    monkeypatch.setenv("MIFOS_CA_BUNDLE", "/nope")
 
     told = "\n".join(problems())
 
-    assert [part in told for part in ("BREAKER_TIMEOUT=30000", "DJANGO_DEBUG=yess", "PORT=http", "'users*'")] == [
-        True
-    ] * 4
+    named = ("BREAKER_TIMEOUT=30000", "DJANGO_DEBUG=yess", "PORT=http", "'users*'", "MIFOS_CA_BUNDLE=/nope: ")
+    assert [part for part in named if part not in told] == []
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,21 @@ def test_no_message_holds_a_secret(monkeypatch, name, value):
 
     assert name in told
     assert not re.search("hush|hu@|sh@", told)
+
+
+def test_an_empty_folder_of_authorities_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("MIFOS_CA_BUNDLE", str(tmp_path))
+
+    assert "nothing in it" in "".join(problems())
+
+
+def test_authorities_may_be_a_file_or_its_folder(monkeypatch, tmp_path):
+    bundle = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(bundle))
+
+    for path in (bundle, tmp_path):
+        monkeypatch.setenv("MIFOS_CA_BUNDLE", str(path))
+        assert env.read()["MIFOS_CA_BUNDLE"] == str(path)
 
 
 def test_an_empty_value_is_as_good_as_none(monkeypatch):

@@ -242,11 +242,12 @@ def manage(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_manage_py_check_names_all_bad_values_without_a_traceback():
-    checked = manage("check", BREAKER_TIMEOUT="30000", DJANGO_DEBUG="yess")
+    checked = manage("check", BREAKER_TIMEOUT="30000", DJANGO_DEBUG="yess", MIFOS_CA_BUNDLE="/nope")
 
     assert checked.returncode != 0
     assert "BREAKER_TIMEOUT=30000" in checked.stderr
     assert "DJANGO_DEBUG=yess" in checked.stderr
+    assert "MIFOS_CA_BUNDLE=/nope: " in checked.stderr
     assert "Traceback" not in checked.stderr
 
 
