@@ -22,6 +22,9 @@ log = logging.getLogger("config")
 
 REFUSED = 3  # the exit code; gunicorn's own for a worker that can't boot
 PROBE_SECONDS = 2
+# Django's own measure of a key (its check security.W009).
+KEY_LENGTH = 50
+KEY_CHARACTERS = 5
 # The stand-in's two users (mifos_gateway.sandbox), which no real MIFOS should have.
 SANDBOX_PASSWORDS = {"sandbox-maker", "sandbox-checker"}
 
@@ -42,13 +45,20 @@ def refusals(values: dict[str, Any]) -> list[str]:
     """Every reason, each naming its variable and the remedy; none in development mode."""
     if values["DJANGO_DEBUG"]:
         return []
-    return [*_missing(values), *_sandbox(values), *_failed_checks(values), *_database(values)]
+    return [*_missing(values), *_weak_key(values), *_sandbox(values), *_failed_checks(values), *_database(values)]
 
 
 def _missing(values: dict[str, Any]) -> Iterator[str]:
     for name, remedy in REQUIRED.items():
         if not values[name]:
             yield f"{name} is unset: {remedy}"
+
+
+def _weak_key(values: dict[str, Any]) -> Iterator[str]:
+    """Never shown: a weak key may be part of a good one that was cut."""
+    key = values["DJANGO_SECRET_KEY"]
+    if key and (len(key) < KEY_LENGTH or len(set(key)) < KEY_CHARACTERS):
+        yield f"DJANGO_SECRET_KEY is too easy to guess: {REQUIRED['DJANGO_SECRET_KEY']}"
 
 
 def _sandbox(values: dict[str, Any]) -> Iterator[str]:
@@ -150,12 +160,10 @@ def refuse_to_serve() -> None:
 
 
 def refuse_bad_environment(error: env.BadEnvironment) -> NoReturn:
-    """With what is missing besides, so that one correction is enough."""
-    wrong = " ".join(error.problems)
-    missing = (
-        [] if error.found["DJANGO_DEBUG"] else [each for each in _missing(error.found) if each.split()[0] not in wrong]
-    )
-    refuse([*error.problems, *missing])
+    """With what is missing or weak besides, so that one correction is enough."""
+    wrong, found = " ".join(error.problems), error.found
+    besides = [] if found["DJANGO_DEBUG"] else [*_missing(found), *_weak_key(found)]
+    refuse([*error.problems, *(each for each in besides if each.split()[0] not in wrong)])
 
 
 def refuse(problems: list[str]) -> NoReturn:

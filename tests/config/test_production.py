@@ -64,12 +64,22 @@ def test_each_missing_setting_alone_is_refused(complete, name):
     assert f"{name} is unset" in " ".join(production._missing(values))
 
 
+@pytest.mark.parametrize("key", ["hush-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF", "hus" * 20])
+def test_a_weak_secret_key_is_refused_and_not_shown(migrated, key):
+    refused = start(migrated | {"DJANGO_SECRET_KEY": key})
+
+    assert refused.returncode == production.REFUSED
+    assert "DJANGO_SECRET_KEY is too easy to guess: set it to 50 random characters or more" in refused.stderr
+    assert "hus" not in refused.stderr
+
+
 def test_bad_values_and_missing_ones_are_told_together():
     refused = start(clean_environ(PORT="x", BREAKER_TIMEOUT="30000", DJANGO_SECRET_KEY="here"))
 
     assert refused.returncode == production.REFUSED
     assert [part in refused.stderr for part in ("PORT=x", "BREAKER_TIMEOUT=30000", "REDIS_URL is unset")] == [True] * 3
     assert "DJANGO_SECRET_KEY is unset" not in refused.stderr
+    assert "DJANGO_SECRET_KEY is too easy to guess" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
