@@ -38,6 +38,11 @@ max_requests_jitter = (
     max_requests // 10 if ENV["GUNICORN_MAX_REQUESTS_JITTER"] is None else ENV["GUNICORN_MAX_REQUESTS_JITTER"]
 )
 limit_request_line = 8190
+# Only DJANGO_SECURE_PROXY_SSL_HEADER says whom to believe that a call came by https: gunicorn by itself believes
+# whoever calls from 127.0.0.1, and on a Unix socket everybody.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a disk may stall heartbeats
 control_socket_disable = True
 accesslog = None  # `gateway.access` is ours: gunicorn's would hold queries

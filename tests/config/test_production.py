@@ -201,11 +201,15 @@ def test_static_files_are_served_without_collecting(migrated, serve):
     assert requests.get(f"{url}/static/admin/css/base.css", timeout=5).status_code == 200
 
 
-def test_people_s_pages_are_sent_to_https_unless_a_proxy_did_it(migrated, serve):
-    url = f"{serve(migrated)}/admin/login/"
+@pytest.mark.parametrize(
+    ("environ", "status"), [({}, 301), ({"DJANGO_SECURE_PROXY_SSL_HEADER": "X-Forwarded-Proto"}, 200)]
+)
+def test_people_s_pages_are_sent_to_https_unless_the_proxy_that_is_trusted_did_it(migrated, serve, environ, status):
+    url = f"{serve(migrated | environ)}/admin/login/"
+    by_proxy = requests.get(url, timeout=5, headers={"X-Forwarded-Proto": "https"}, allow_redirects=False)
 
     assert requests.get(url, timeout=5, allow_redirects=False).status_code == 301
-    assert requests.get(url, timeout=5, headers={"X-Forwarded-Proto": "https"}).status_code == 200
+    assert by_proxy.status_code == status
 
 
 def test_secrets_may_come_from_files(migrated, serve, tmp_path):
