@@ -11,7 +11,19 @@ import sys
 
 OURS = ("breaker", "config", "gateway", "mifos_gateway")
 # What gunicorn says of its processes and not of a request: there the message of the error is what helps.
-OF_PROCESSES = ("Exception in worker process", "Exception during worker exit", "Unhandled exception in main loop")
+OF_PROCESSES = (
+    "Exception in worker process",
+    "Exception during worker exit",
+    "Unhandled exception in main loop",
+    # At the start, of our own HOST and PORT.
+    "Connection in use: ",
+    "Invalid address: ",
+    "connection to ",
+    "Can't connect to ",
+    # At an end that was not asked for.
+    "Shutting down: ",
+    "Reason: ",
+)
 QUERY = re.compile(r"(?<=[\w/%.~:-])\?[^\s\"'<>`\\]*[^\s\"'<>`\\.,;:!?)\]}]")
 
 

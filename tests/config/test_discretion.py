@@ -72,6 +72,22 @@ def test_a_worker_that_cannot_start_says_why():
     assert f"RuntimeError: {MARKER}" in line
 
 
+@pytest.mark.parametrize(
+    ("message", "args"),
+    [
+        ("Connection in use: %s", ("('127.0.0.1', 8000)",)),
+        ("Invalid address: %s", ("('192.0.2.1', 8000)",)),
+        ("connection to ('999.1.1.1', 8000) failed: [Errno -2] Name or service not known", ()),
+        ("Can't connect to %s", ("('127.0.0.1', 8000)",)),
+        ("Reason: %s", ("Worker failed to boot.",)),
+    ],
+)
+def test_a_server_that_cannot_serve_says_where_and_why(message, args):
+    line = failing(lambda: told("gunicorn.error", message, *args))
+
+    assert line.endswith(message % args if args else message)
+
+
 @pytest.mark.parametrize("name", ["breaker", "gateway.access", "mifos_gateway.x", "config"])
 def test_our_own_lines_are_told_as_they_are(name):
     line = failing(lambda: told(name, "as %s", "said", error=True))
