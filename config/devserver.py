@@ -14,13 +14,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 from config import devstate, env, tether, valkey
+from config.production import REQUIRED
 
 STOP_SECONDS = 5.0
 GRACEFUL_SECONDS = 4  # a running call is cut after this
@@ -29,6 +30,7 @@ READY_SECONDS = 30.0
 RESTARTS_AT_MOST = 5  # of one child within RESTARTS_WITHIN
 RESTARTS_WITHIN = 30.0
 SANDBOX_PATH = "/fineract-provider/api/v1"
+CREDENTIALS = [name for name in REQUIRED if re.fullmatch("MIFOS_(MAKER|CHECKER)_(USERNAME|PASSWORD)", name)]
 
 
 class Ended(Exception):
@@ -264,6 +266,13 @@ def is_set(name: str) -> bool:
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
 
+def without_credentials(values: Mapping[str, Any]) -> list[str]:
+    """What a MIFOS of one's own lacks: the sandbox's users are no good there, and nobody is to be called without."""
+    if not values["MIFOS_BASE_URL"]:
+        return []
+    return [f"MIFOS_BASE_URL is set, {name} is not: {REQUIRED[name]}" for name in CREDENTIALS if not values[name]]
+
+
 def saved_part(environ: dict[str, str]) -> dict[str, str]:
     """What a command of the same PORT needs to find all this."""
     names = env.NAMES | {f"{name}_FILE" for name in env.NAMES}
@@ -362,6 +371,9 @@ def main() -> int:
         values = env.read()
     except env.BadEnvironment as error:
         print(error, file=sys.stderr)
+        return 1
+    if missing := without_credentials(values):
+        print(*(f"make up: {each}" for each in missing), sep="\n", file=sys.stderr)
         return 1
     run = Run(host=values["HOST"], port=values["PORT"], parent=options.parent)
     try:
