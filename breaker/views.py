@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -53,8 +55,21 @@ _HEALTH = {
 _UNHEALTHY = _HEALTH | {"healthy": False, "summary": {"total": 12, "open": 1, "closed": 11, "halfOpen": 0}}
 
 
+class AlwaysJson(BaseContentNegotiation):
+    """For who asks with a browser or a bare probe: nobody gets a 406 because of an `Accept`."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return next(iter(parsers), None)
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> tuple[Any, str]:
+        return renderers[0], renderers[0].media_type
+
+
 class MonitorView(APIView):
     """What monitors read: without a token while `BREAKER_STATUS_PUBLIC`, else with any live one."""
+
+    content_negotiation_class = AlwaysJson
+    renderer_classes = (JSONRenderer,)
 
     def get_authenticators(self) -> list[Any]:
         return [] if conf.status_is_public() else super().get_authenticators()

@@ -55,7 +55,7 @@ def answer(
 ) -> HttpResponse:
     """The error as a response; `sent` defaults to what this request has come to."""
     current = exchange.of(request)
-    current.code = code or CODES.get(status) or ("BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
+    current.code = code or code_of(status)
     sent = current.sent if sent is None else sent
     body = {
         "success": False,
@@ -71,6 +71,10 @@ def answer(
     response.headers["X-Gateway-Error"] = current.code
     response.headers["Content-Length"] = str(len(response.content))
     return quiet(response)
+
+
+def code_of(status: int) -> str:
+    return CODES.get(status) or ("BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
 
 
 def of_error(request: HttpRequest, error: GatewayError) -> HttpResponse:

@@ -10,7 +10,7 @@ from mifos_gateway.errors import Sent
 
 MIFOS_PATH = "/api/v1/mifos/"
 # People look at these; everything else answers JSON, whatever goes wrong.
-_HTML_PATHS = ("/admin", "/static/")
+_HTML_PATHS = ("/admin",)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from django.template.response import SimpleTemplateResponse
 
 from mifos_gateway import api_errors, exchange, request_id
 from mifos_gateway.exchange import Exchange
@@ -33,7 +34,7 @@ class RequestIdMiddleware:
         if getattr(response, "is_of_unknown_length", False):
             # CommonMiddleware takes an empty body for a length of 0, but HEAD and 304 speak of another body's.
             del response.headers["Content-Length"]
-        return response
+        return _without_body(response) if request.method == "HEAD" else response
 
 
 class ProbeMiddleware:
@@ -45,7 +46,12 @@ class ProbeMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         view = self.views.get(request.path_info)
-        return self.get_response(request) if view is None else view(request).render()
+        if view is None:
+            return self.get_response(request)
+        response: HttpResponse = view(request)
+        if isinstance(response, SimpleTemplateResponse):  # an error is a plain one, with nothing to render
+            response.render()
+        return response
 
 
 class AccessLogMiddleware:
@@ -88,8 +94,21 @@ def _route(request: HttpRequest, done: Exchange) -> str:
 
 
 def _in_our_shape(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Django's own pages pass by the handlers where DEBUG is on and where CSRF or a host is refused."""
-    is_page = response.status_code >= 400 and response.headers.get("Content-Type", "").startswith("text/html")
-    if not is_page or hasattr(response, "is_of_unknown_length") or exchange.expects_html(request):
+    """Django's pages pass by the handlers where DEBUG is on and where CSRF or host is refused; WhiteNoise's always."""
+    is_mifoss = hasattr(response, "is_of_unknown_length")
+    is_json = response.headers.get("Content-Type", "") == "application/json"  # ours, health and readiness
+    if response.status_code < 400 or is_mifoss or is_json:
         return response
-    return api_errors.answer(request, status=response.status_code)
+    if exchange.expects_html(request):
+        response.headers.setdefault("X-Gateway-Error", api_errors.code_of(response.status_code))
+        return response
+    kept = {name: response.headers[name] for name in ("Allow", "Content-Range") if name in response.headers}
+    return api_errors.answer(request, status=response.status_code, headers=kept)
+
+
+def _without_body(response: HttpResponse) -> HttpResponse:
+    """A server would drop the body of a HEAD's answer, and warn; its length may stay."""
+    if not response.streaming and response.content:
+        response.headers.setdefault("Content-Length", str(len(response.content)))
+        response.content = b""
+    return response

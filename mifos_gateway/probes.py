@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 
 from breaker import conf as breaker_conf
 from breaker import queries
+from breaker.views import AlwaysJson
 from mifos_gateway import openapi
 from mifos_gateway.models import Token
 from mifos_gateway.token_memory import KEPT_WHILE_AWAY
@@ -104,6 +105,7 @@ def _breaker_checks() -> dict[str, str]:
 class ProbeView(APIView):
     authentication_classes = ()
     permission_classes = ()
+    content_negotiation_class = AlwaysJson
 
 
 @openapi.livez

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.http import HttpRequest, HttpResponse
-from django.test import Client
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import Http404, HttpRequest, HttpResponse
+from django.test import Client, RequestFactory
 from django.urls import include, path
 from rest_framework import exceptions
 from rest_framework.request import Request
@@ -18,6 +19,7 @@ from config.urls import urlpatterns as real
 RAISED: dict[str, Exception] = {
     "fault": RuntimeError("x"),
     "denied": PermissionDenied(),
+    "missing": Http404(),
     "suspicious": SuspiciousOperation("x"),
     "invalid": exceptions.ValidationError({"reason": ["This field is required."]}),
     "unauthenticated": exceptions.NotAuthenticated(),
@@ -120,12 +122,45 @@ def test_a_validation_error_is_one_sentence(client: Client) -> None:
     assert body["message"] == "reason: This field is required."
 
 
-@pytest.mark.parametrize("name", ["fault", "denied", "suspicious"])
+@pytest.mark.parametrize("name", ["fault", "denied", "suspicious", "missing"])
 def test_people_get_pages(client: Client, name: str) -> None:
     response = client.get(f"/admin/django/{name}")
 
     assert response.headers["Content-Type"].startswith("text/html")
-    assert "X-Gateway-Error" not in response.headers
+    code = {"fault": "INTERNAL_ERROR", "denied": "FORBIDDEN", "suspicious": "BAD_REQUEST"}.get(name, "NOT_FOUND")
+    assert response.headers["X-Gateway-Error"] == code
+
+
+def test_a_page_that_lacks_its_csrf_token_says_that_it_is_ours(client: Client) -> None:
+    response = Client(enforce_csrf_checks=True).post("/admin/login/")
+
+    assert (response.status_code, response.headers["X-Gateway-Error"]) == (403, "FORBIDDEN")
+    assert response.headers["Content-Type"].startswith("text/html")
+
+
+def test_a_static_file_that_is_not_there_has_our_shape(client: Client) -> None:
+    assert_error(client.get("/static/nothing.css"), 404, "NOT_FOUND")
+
+
+def test_a_static_file_from_a_host_that_is_not_ours_has_our_shape(client: Client) -> None:
+    assert_error(client.get("/static/nothing.css", headers={"Host": "evil.example"}), 400, "BAD_REQUEST")
+
+
+def test_a_static_file_cannot_be_posted_to(client: Client) -> None:
+    response = client.post("/static/admin/css/base.css")
+
+    assert_error(response, 405, "METHOD_NOT_ALLOWED")
+    assert response.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/nothing", "/api/v1/drf/fault", "/static/nothing", "/admin/django/denied"])
+def test_a_head_gives_the_server_no_body(path: str) -> None:
+    # Past Django's test client, which takes bodies off as gunicorn does, but without gunicorn's warning.
+    handler, requests = WSGIHandler(), RequestFactory()
+    get, head = (handler.get_response(requests.generic(method, path)) for method in ("GET", "HEAD"))
+
+    assert (len(get.content) > 0, head.content) == (True, b"")
+    assert head.headers["Content-Length"] == str(len(get.content))
 
 
 def test_every_answer_carries_a_request_id(client: Client) -> None:

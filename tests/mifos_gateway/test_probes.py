@@ -62,6 +62,23 @@ def test_a_probe_may_ask_by_any_host_and_without_tls(
     assert "X-Request-ID" in response.headers
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_probe_is_only_read(client: Client, path: str, method: str) -> None:
+    response = client.generic(method, path)
+
+    assert (response.status_code, response.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert response.headers["X-Gateway-Error"] == "METHOD_NOT_ALLOWED"
+    assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_a_probe_answers_json_whatever_it_is_asked_for(client: Client, database: Database, path: str) -> None:
+    response = client.get(path, headers={"Accept": "text/html"})
+
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
+
+
 def test_ready_when_all_is_well(client: Client, database: Database) -> None:
     checks = {"database": "ok", "redis": "not configured", "mifos": "ok"}
 
