@@ -24,6 +24,7 @@ log = logging.getLogger("gateway")
 
 _FORM = re.compile(r"mgw_([A-Za-z0-9_-]{43})([0-9a-f]{6})")
 _PREFIX_LENGTH = 10
+_SHORTEST_MEANT = 8  # every token begins with the first four
 # Coarse, so that the hot path of a busy consumer does not write.
 LAST_USED_RESOLUTION = timedelta(hours=1)
 
@@ -92,14 +93,17 @@ def choose(consumer: Consumer, meant: str) -> Token:
     """The unrevoked token of this consumer that begins like this; also by the whole token. Raises TokenLookupError."""
     own = consumer.tokens.filter(revoked_at=None)
     beginning = meant.strip().removesuffix("…")
+    is_too_short = len(beginning) < _SHORTEST_MEANT
     if is_well_formed(beginning):
         found = list(own.filter(digest=digest(beginning)))
     else:
-        found = [token for token in own if beginning and token.prefix.startswith(beginning)]
+        found = [token for token in own if not is_too_short and token.prefix.startswith(beginning)]
     if len(found) == 1:
         return found[0]
     there = ", ".join(str(token) for token in found or own) or "none that is not revoked"
     said = "fits several tokens" if found else "fits no token"
+    if is_too_short:
+        said = "has fewer than 4 characters beyond `mgw_`, too few to mean a token"
     # Not what was given, which may be a whole token.
     raise TokenLookupError(f"this {said} of {consumer}; there are: {there}")
 

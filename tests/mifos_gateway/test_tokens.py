@@ -341,7 +341,7 @@ def test_one_leaked_token_is_revoked_alone(length: int | None) -> None:
 
 @pytest.mark.parametrize(
     ("meant", "why"),
-    [("mgw_", "fits several tokens"), ("mgw_nobody", "fits no token"), ("", "fits no token"), (" ", "fits no token")],
+    [("mgw_nobody", "fits no token"), *((short, "fewer than 4") for short in ("mgw_", "mgw_abc", "mgw_…", "", " "))],
 )
 def test_an_unknown_or_ambiguous_beginning_revokes_nothing(meant: str, why: str) -> None:
     first, second = two_tokens()
@@ -350,6 +350,15 @@ def test_an_unknown_or_ambiguous_beginning_revokes_nothing(meant: str, why: str)
         run("revoke_consumer", "shop", "--token", meant)
     assert all(f"{plaintext[:10]}…" in str(raised.value) for plaintext in (first, second))
     assert None not in (find(first), find(second))
+
+
+def test_what_every_token_begins_with_does_not_mean_a_consumers_only_one() -> None:
+    only = tokens.issue("shop", maker=True)
+
+    with pytest.raises(CommandError, match="fewer than 4 characters beyond `mgw_`"):
+        run("revoke_consumer", "shop", "--token", "mgw_")
+    run("revoke_consumer", "shop", "--token", only[:8])
+    assert find(only) is None
 
 
 def test_another_consumers_token_is_not_revoked() -> None:
