@@ -18,6 +18,8 @@ def key_for_mifos(key: str, *, consumer: str, client: str, method: str, target: 
     """43 characters that no other consumer, client, method, path, query or key gives; the key itself when `raw`."""
     if not key.strip() or not key.isascii() or not key.isprintable():
         raise InvalidIdempotencyKey("An Idempotency-Key is printable ASCII and not blank.")
+    if "," in key:  # so servers hand over two headers: which one the caller means to repeat by cannot be known
+        raise InvalidIdempotencyKey("There is one Idempotency-Key, and no comma in it.")
     longest = LONGEST_RAW_KEY if raw else LONGEST_KEY
     if len(key) > longest:
         raise InvalidIdempotencyKey(f"An Idempotency-Key is at most {longest} characters.")

@@ -61,7 +61,8 @@ def test_a_raw_key_passes_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "raw"), [("", False), ("  ", False), ("k" * 256, False), ("é", False), ("k" * 51, True)]
+    ("text", "raw"),
+    [("", False), ("  ", False), ("k" * 256, False), ("é", False), ("k" * 51, True), ("a,b", False), ("a, b", True)],
 )
 def test_a_key_that_cannot_be_used_is_refused(text: str, raw: bool) -> None:
     with pytest.raises(InvalidIdempotencyKey):

@@ -469,7 +469,9 @@ def test_a_raw_idempotency_key_passes(caller: Caller, mifos: FakeMifos, settings
     assert mifos.last["headers"]["Idempotency-Key"] == "k"
 
 
-@pytest.mark.parametrize(("key", "why"), [("k" * 256, "at most 255"), ("", "not blank"), ("  ", "not blank")])
+@pytest.mark.parametrize(
+    ("key", "why"), [("k" * 256, "at most 255"), ("", "not blank"), ("  ", "not blank"), ("a,b", "no comma")]
+)
 def test_a_bad_idempotency_key_is_400(caller: Caller, mifos: FakeMifos, key: str, why: str) -> None:
     response = caller.mifos(method="POST", headers={"Idempotency-Key": key})
 
