@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 from mifos_gateway import conf, database, exchange, guard, idempotency, openapi, route_template, targets, wire
 from mifos_gateway.authentication import ConsumerTokenAuthentication
 from mifos_gateway.errors import GatewayError, classify
-from mifos_gateway.refusals import Forbidden, NotAuthenticated, RouteDenied
+from mifos_gateway.refusals import Forbidden, NotAuthenticated, RequestTooLarge, RouteDenied
 from mifos_gateway.routes import METHODS
 from mifos_gateway.targets import Target
 from mifos_gateway.tokens import Identity
@@ -71,6 +71,12 @@ class MifosView(APIView):
 
     def head(self, request: Request, client: guard.User, path: str) -> HttpResponse:
         return self.forward(request, client, path)
+
+    def handle_exception(self, exc: Exception) -> Any:
+        response = super().handle_exception(exc)
+        if isinstance(exc, RequestTooLarge):
+            wire.end_connection_after(response, self.request._request)
+        return response
 
     @property
     def default_response_headers(self) -> dict[str, str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -34,7 +38,8 @@ callers around the gateway."""
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _SAFE = "/:@!$&'()*+,;=~-._"
 _PRINTABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-# A caller that is still sending does not read an answer, so as much again is read and thrown away.
+# A caller that is still sending may not read an answer, so for so long what it sends is thrown away.
+_PARTING = 1.0
 _DISCARDED_AT_ONCE = 65_536
 
 
@@ -91,29 +96,47 @@ def answer(got: requests.Response, *, method: str) -> HttpResponse:
     return api_errors.quiet(response)
 
 
+def end_connection_after(response: HttpResponse, request: HttpRequest) -> None:
+    """Once the answer is out, leave the rest of the body unread: first our side of the connection ends, then it does.
+
+    Not all at once, as bytes that nobody has read would make the end a reset, which may take the answer with it.
+    """
+    connection = request.META.get("gunicorn.socket")
+    if connection is not None:
+        # WSGI calls these when the server has sent the answer; until then nothing waits for the body.
+        response._resource_closers.append(partial(_part, connection))  # type: ignore[attr-defined]
+
+
+def _part(connection: socket.socket) -> None:
+    ends_at = time.monotonic() + _PARTING
+    with contextlib.suppress(OSError):  # which TimeoutError is one of
+        connection.shutdown(socket.SHUT_WR)
+        while (left := ends_at - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not connection.recv(_DISCARDED_AT_ONCE):
+                break
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)  # so that the server, too, finds the end instead of waiting for more
+
+
 def _returned(got: requests.Response) -> dict[str, str]:
     found = ((name, got.headers.get(name)) for name in RETURNED)
     return {name: value for name, value in found if value is not None and _PRINTABLE.fullmatch(value)}
 
 
 def _read(stream: object, limit: int, length: int | None) -> bytes:
+    if length is not None and length > limit:
+        raise _too_large(limit)  # without a look at the body, which the caller may be waiting to send
     try:
-        if length is not None and length > limit:
-            _discard(stream, limit)
         content: bytes = stream.read(limit + 1)  # type: ignore[attr-defined]
-        if len(content) > limit:
-            _discard(stream, limit)
-    except RequestTooLarge:
-        raise
     except Exception as error:  # servers have many names for a body that breaks off or is badly framed
         raise InvalidBody("The request's body could not be read.") from error
+    if len(content) > limit:
+        raise _too_large(limit)
     if length is not None and len(content) != length:
         raise InvalidBody("The request's body is shorter than its Content-Length.")
     return content
 
 
-def _discard(stream: object, limit: int) -> None:
-    for _ in range(0, limit, _DISCARDED_AT_ONCE):
-        if not stream.read(_DISCARDED_AT_ONCE):  # type: ignore[attr-defined]
-            break
-    raise RequestTooLarge(f"The request's body is larger than {limit} bytes.")
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"The request's body is larger than {limit} bytes.")

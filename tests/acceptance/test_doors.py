@@ -1,10 +1,12 @@
 """What gunicorn, real sockets and MIFOS make of a call, byte for byte, and what a log line may hold."""
 
 import base64
+import contextlib
 import gzip
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,6 +251,35 @@ def test_a_body_beyond_the_limit_is_refused_and_never_reaches_mifos(site, header
 
     assert (got.status, got.json["code"], got.json["sent"]) == (413, "REQUEST_TOO_LARGE", False)
     assert site.reached() == before
+
+
+@pytest.mark.parametrize("length", [LIMIT + 1, 20_000_000])
+def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(site, length):
+    lines = [line for line in site.lines("POST", "clients", f"Content-Length: {length}") if "close" not in line]
+    with socket.create_connection(("127.0.0.1", site.gateway.port), timeout=20) as wire:
+        begun = time.monotonic()
+        wire.sendall("\r\n".join([*lines, "", ""]).encode())
+        got = site.answer(wire)
+        took = time.monotonic() - begun
+        assert wire.recv(1) == b""
+
+    assert (got.status, got.json["code"], got.json["sent"]) == (413, "REQUEST_TOO_LARGE", False)
+    assert took < 1
+
+
+def test_who_sends_on_beyond_the_limit_sees_the_refusal(site):
+    got = site.call("POST", "clients", "Content-Length: 20000000", body=b"x" * 20_000_000)
+
+    assert (got.status, got.json["code"]) == (413, "REQUEST_TOO_LARGE")
+
+
+def test_one_who_withholds_a_body_holds_up_nobody(site):
+    lines = [*site.lines("POST", "clients", "Content-Length: 20000000"), "", ""]
+    with contextlib.ExitStack() as stack:
+        for _ in range(24):
+            wire = stack.enter_context(socket.create_connection(("127.0.0.1", site.gateway.port), timeout=20))
+            wire.sendall("\r\n".join(lines).encode())
+        assert requests.get(f"{site.gateway.url}/livez", timeout=6).ok
 
 
 def test_a_body_at_the_limit_passes(site):

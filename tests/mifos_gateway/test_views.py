@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -400,6 +401,24 @@ def test_a_body_at_the_limit_passes(caller: Caller, mifos: FakeMifos) -> None:
 def test_a_larger_body_is_413(caller: Caller, mifos: FakeMifos) -> None:
     assert_error(caller.mifos(method="POST", body=b"x" * 101), 413, "REQUEST_TOO_LARGE", sent=False)
     assert not mifos.calls
+
+
+@pytest.mark.usefixtures("small_bodies")
+def test_a_body_that_says_it_is_larger_is_not_even_read(caller: Caller, mifos: FakeMifos) -> None:
+    withheld = {"wsgi.input": Chunks(0, AssertionError("read")), "CONTENT_LENGTH": "101"}
+
+    assert_error(caller.mifos(method="POST", **withheld), 413, "REQUEST_TOO_LARGE", sent=False)
+
+
+@pytest.mark.usefixtures("small_bodies")
+def test_after_a_413_the_connection_ends_with_its_answer_still_readable(caller: Caller, mifos: FakeMifos) -> None:
+    ours, callers = socket.socketpair()
+    with ours, callers:
+        callers.sendall(b"x" * 1000)
+        callers.shutdown(socket.SHUT_WR)
+        caller.mifos(method="POST", body=b"x" * 101, **{"gunicorn.socket": ours})
+
+        assert (callers.recv(1), ours.recv(1)) == (b"", b"")
 
 
 class Chunks(io.BufferedIOBase):
