@@ -58,6 +58,15 @@ class StatusSerializer(serializers.Serializer[object]):
     data = StatusDataSerializer()  # type: ignore[assignment]  # a field named like DRF's own property
 
 
+class MonitorErrorSerializer(serializers.Serializer[object]):
+    """Instead of an answer; its `code` is also in the header `X-Gateway-Error`."""
+
+    success = serializers.BooleanField(default=False)
+    code = serializers.CharField()
+    message = serializers.CharField()
+    requestId = serializers.CharField()
+
+
 class SummarySerializer(serializers.Serializer[object]):
     total = serializers.IntegerField()
     open = serializers.IntegerField()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.renderers import JSONRenderer
@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from breaker import conf, queries
-from breaker.serializers import HealthSerializer, StatusSerializer
+from breaker.serializers import HealthSerializer, MonitorErrorSerializer, StatusSerializer
 
 _ENTRY = {
     "enabled": True,
@@ -55,6 +55,24 @@ _HEALTH = {
 _UNHEALTHY = _HEALTH | {"healthy": False, "summary": {"total": 12, "open": 1, "closed": 11, "halfOpen": 0}}
 
 
+def _error(description: str, code: str, message: str) -> OpenApiResponse:
+    value = {"success": False, "code": code, "message": message, "requestId": "5f0c2a9e7d7b4f0a9a3f1c2b7e6d5a41"}
+    example = OpenApiExample(code, value=value, response_only=True)
+    return OpenApiResponse(MonitorErrorSerializer, description=description, examples=[example])
+
+
+_ERRORS = {
+    401: _error(
+        "While BREAKER_STATUS_PUBLIC is false: no token, or none that is live.",
+        "NOT_AUTHENTICATED",
+        "The token is not valid, was revoked or has expired.",
+    ),
+    405: _error("It can only be read.", "METHOD_NOT_ALLOWED", 'Method "POST" not allowed.'),
+    500: _error("A fault of the gateway.", "INTERNAL_ERROR", "Something went wrong in the gateway."),
+}
+_ERROR_HEADERS = [OpenApiParameter("X-Gateway-Error", str, OpenApiParameter.HEADER, response=list(_ERRORS))]
+
+
 class AlwaysJson(BaseContentNegotiation):
     """For who asks with a browser or a bare probe: nobody gets a 406 because of an `Accept`."""
 
@@ -84,7 +102,8 @@ class StatusView(MonitorView):
         tags=["Circuit breakers"],
         summary="Every breaker's state and numbers",
         description="The cluster's numbers over the rolling window, at most 250 ms old, whichever worker answers.",
-        responses={200: StatusSerializer},
+        parameters=_ERROR_HEADERS,
+        responses={200: StatusSerializer, **_ERRORS},
         examples=[OpenApiExample("Calm", value=_STATUS, response_only=True, status_codes=["200"])],
     )
     def get(self, request: Request) -> Response:
@@ -97,7 +116,8 @@ class HealthView(MonitorView):
         tags=["Circuit breakers"],
         summary="Whether MIFOS can be called",
         description="503 while one of the twelve breakers is open. Not a readiness probe: see /readyz.",
-        responses={200: HealthSerializer, 503: OpenApiResponse(HealthSerializer, "A breaker is open.")},
+        parameters=_ERROR_HEADERS,
+        responses={200: HealthSerializer, 503: OpenApiResponse(HealthSerializer, "A breaker is open."), **_ERRORS},
         examples=[
             OpenApiExample("Healthy", value=_HEALTH, response_only=True, status_codes=["200"]),
             OpenApiExample("A breaker is open", value=_UNHEALTHY, response_only=True, status_codes=["503"]),

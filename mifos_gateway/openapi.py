@@ -233,14 +233,22 @@ def _without_body(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name != "content"}
 
 
+_PROBE_ERRORS = {
+    405: errors("It can only be read.", error_example("METHOD_NOT_ALLOWED", 'Method "POST" not allowed.')),
+}
+_PROBE_HEADERS = [OpenApiParameter("X-Gateway-Error", str, OpenApiParameter.HEADER, response=list(_PROBE_ERRORS))]
 livez = extend_schema_view(
     get=extend_schema(
         operation_id="livez",
         tags=["Probes"],
         summary="Is this process alive?",
-        responses=OpenApiResponse(
-            LivenessSerializer, examples=[OpenApiExample("alive", value={"status": "ok"}, response_only=True)]
-        ),
+        parameters=_PROBE_HEADERS,
+        responses={
+            200: OpenApiResponse(
+                LivenessSerializer, examples=[OpenApiExample("alive", value={"status": "ok"}, response_only=True)]
+            ),
+            **_PROBE_ERRORS,
+        },
         auth=[],
     )
 )
@@ -252,6 +260,7 @@ readyz = extend_schema_view(
         tags=["Probes"],
         summary="Should this process get traffic?",
         description="Stays 200 while MIFOS, Redis or the database is away: calls are guarded or rejected all the same.",
+        parameters=_PROBE_HEADERS,
         responses={
             200: OpenApiResponse(
                 ReadinessSerializer,
@@ -276,6 +285,7 @@ readyz = extend_schema_view(
                     )
                 ],
             ),
+            **_PROBE_ERRORS,
         },
         auth=[],
     )

@@ -56,9 +56,20 @@ def _normal(code: str) -> str:
     return code.replace("_", "").lower()
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz"])
-def test_the_probes_are_there(schema: dict[str, Any], path: str) -> None:
-    assert path in schema["paths"]
+@pytest.mark.parametrize(
+    ("path", "statuses"),
+    [
+        ("/livez", "200 405"),
+        ("/readyz", "200 405 503"),
+        ("/api/v1/circuit-breaker/status", "200 401 405 500"),
+        ("/api/v1/circuit-breaker/health", "200 401 405 500 503"),
+    ],
+)
+def test_what_monitors_read_has_every_answer(schema: dict[str, Any], path: str, statuses: str) -> None:
+    responses = schema["paths"][path]["get"]["responses"]
+
+    assert sorted(responses) == statuses.split()
+    assert "X-Gateway-Error" in responses["405"]["headers"]
 
 
 @pytest.mark.parametrize("address", ["/api/schema/", "/api/docs/"])

@@ -72,7 +72,7 @@ def test_a_probe_is_only_read(client: Client, path: str, method: str) -> None:
     assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/api/v1/circuit-breaker/status"])
 def test_a_probe_answers_json_whatever_it_is_asked_for(client: Client, database: Database, path: str) -> None:
     response = client.get(path, headers={"Accept": "text/html"})
 
