@@ -68,6 +68,14 @@ def on_starting(server: Any) -> None:
         devstate.start_checked = True  # the workers inherit it
 
 
+def pre_request(worker: Any, req: Any) -> None:
+    """A body beyond the limit is refused unread, so it is not asked for (100 Continue) and the connection ends."""
+    length = dict(req.headers).get("CONTENT-LENGTH", "")
+    if length.isdigit() and int(length) > ENV["GATEWAY_MAX_REQUEST_BYTES"]:
+        req._expected_100_continue = False
+        req.force_close()
+
+
 def post_fork(server: Any, worker: Any) -> None:
     if os.environ.get(tether.WITH_PARENT):
         tether.die_with(server.pid)

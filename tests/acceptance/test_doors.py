@@ -267,6 +267,16 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(site, length):
     assert took < 1
 
 
+def test_a_body_beyond_the_limit_is_not_asked_for(site):
+    lines = site.lines("POST", "clients", f"Content-Length: {LIMIT + 1}", "Expect: 100-continue")
+    with socket.create_connection(("127.0.0.1", site.gateway.port), timeout=20) as wire:
+        wire.sendall("\r\n".join([*(line for line in lines if "close" not in line), "", ""]).encode())
+        answer = wire.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer.lower()
+
+
 def test_who_sends_on_beyond_the_limit_sees_the_refusal(site):
     got = site.call("POST", "clients", "Content-Length: 20000000", body=b"x" * 20_000_000)
 
