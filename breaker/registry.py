@@ -71,8 +71,8 @@ class Registry:
         return circuit
 
     def start(self) -> None:
-        """Take up the shared state now, so that the first call need not wait for it."""
-        self.sync.revive()
+        """Take up the shared state now, so that no call comes before it: waits a second for it at most."""
+        self.sync.revive(patience=1.0)
 
     def close(self) -> None:
         """Send what is still unsent, at most 100 ms."""

@@ -173,7 +173,7 @@ class Sync:
     def started(self) -> bool:
         return self._beating is not None
 
-    def revive(self) -> None:
+    def revive(self, *, patience: float | None = None) -> None:
         """Start the threads, or start them anew; the first time, wait a moment for the shared state."""
         if not self.has_threads:
             self.beat_at = self.monotonic()
@@ -194,7 +194,7 @@ class Sync:
                 self.lose(f"no background thread: {error}")
                 return
         if self.shared is not None and not alive:
-            self._first_contact.wait(PATIENCE)
+            self._first_contact.wait(PATIENCE if patience is None else patience)
 
     def after_fork(self) -> None:
         """In the child: the parent keeps its threads, its counts, its trials and its sockets."""

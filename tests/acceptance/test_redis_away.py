@@ -219,6 +219,8 @@ def rejects_checkers(site: Site) -> bool:
 @pytest.fixture
 def opened(site: Site) -> Iterator[Site]:
     open_checker(site)
+    wait_for(lambda: all(rejects_checkers(site) for _ in range(3)), "each worker knows", 5)
+    site.mifos.log.clear()
     yield site
     done = site.gateway.manage("breaker reset MIFOS-Checker-get --reason 'the next test'")
     assert done.returncode == 0, done.stderr
