@@ -20,7 +20,7 @@ NO_ANSWER = 0
 
 @dataclass(frozen=True)
 class Got:
-    """One answer; `status` is NO_ANSWER where the connection broke instead."""
+    """One answer; `status` is NO_ANSWER where the connection broke instead, and `body` says how."""
 
     status: int
     seconds: float
@@ -57,8 +57,8 @@ def _ask(gateway: Gateway, method: str, path: str, headers: dict[str, str]) -> G
         answer = connection.getresponse()
         body, status = answer.read(), answer.status
         got = {name.lower(): value for name, value in answer.getheaders()}
-    except (OSError, http.client.HTTPException):
-        body, status, got = b"", NO_ANSWER, {}
+    except (OSError, http.client.HTTPException) as error:
+        body, status, got = repr(error).encode(), NO_ANSWER, {}
     finally:
         connection.close()
     return Got(status, time.monotonic() - began, time.time(), got, body)
@@ -112,6 +112,10 @@ class Load:
         """Wait for so many more answers."""
         wanted = len(self.answers) + count
         wait_for(lambda: len(self.answers) >= wanted, f"{count} more answers")
+
+    @property
+    def broken(self) -> list[Got]:
+        return [got for got in self.answers if got.status == NO_ANSWER]
 
     @property
     def statuses(self) -> Counter[int]:

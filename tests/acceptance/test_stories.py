@@ -19,6 +19,12 @@ LIMIT = 0.5
 
 @pytest.fixture
 def guarded(start_gateway: Callable[..., Gateway], redis_server: RedisServer) -> Gateway:
+    """What opens here stays open."""
+    return start_gateway(REDIS_URL=redis_server.url, BREAKER_TIMEOUT="5", BREAKER_RESET_TIMEOUT="60")
+
+
+@pytest.fixture
+def recovering(start_gateway: Callable[..., Gateway], redis_server: RedisServer) -> Gateway:
     return start_gateway(REDIS_URL=redis_server.url, BREAKER_TIMEOUT="5", BREAKER_RESET_TIMEOUT=str(RESET))
 
 
@@ -43,6 +49,18 @@ def told(gateway: Gateway) -> list[str]:
     ]
 
 
+def first_through(gateway: Gateway) -> Got:
+    """The trial: a worker may hear of the half-open state a moment after the status tells it."""
+    answers: list[Got] = []
+
+    def gets_through() -> bool:
+        answers.append(call(gateway))
+        return answers[-1].status != 503
+
+    wait_for(gets_through, "a call gets through", 1)
+    return answers[-1]
+
+
 # -- MIFOS goes down ---------------------------------------------------------------------------------------------------
 
 
@@ -61,7 +79,7 @@ def test_a_rejected_caller_is_told_when_to_come_again(guarded, sandbox):
     got = call(guarded)
 
     seconds = int(got.headers["retry-after"])
-    assert 1 <= seconds <= RESET
+    assert 55 < seconds <= 60
     assert got.json == {
         "success": False,
         "code": "SERVICE_UNAVAILABLE",
@@ -73,41 +91,42 @@ def test_a_rejected_caller_is_told_when_to_come_again(guarded, sandbox):
     }
 
 
-def test_it_recovers_with_one_trial_and_tells_each_step_once(guarded, sandbox):
-    fail_five_times(guarded, sandbox)
-    opened, health = breaker(guarded), get(guarded, "/api/v1/circuit-breaker/health")
+def test_it_recovers_with_one_trial_and_tells_each_step_once(recovering, sandbox):
+    fail_five_times(recovering, sandbox)
+    opened, health = breaker(recovering), get(recovering, "/api/v1/circuit-breaker/health")
     assert (opened["state"], health.status, health.json["healthy"]) == ("OPEN", 503, False)
     assert health.json["summary"] == {"total": 12, "open": 1, "closed": 11, "halfOpen": 0}
     assert opened["openedAt"].endswith("Z")
     assert 1 <= opened["retryAfter"] <= RESET
 
-    wait_for(lambda: state(guarded) == "HALF_OPEN", "half-open", RESET + 1)
-    health = get(guarded, "/api/v1/circuit-breaker/health")
+    wait_for(lambda: state(recovering) == "HALF_OPEN", "half-open", RESET + 1)
+    health = get(recovering, "/api/v1/circuit-breaker/health")
     assert (health.status, health.json["summary"]["halfOpen"]) == (200, 1)
     assert len(sandbox.requests()) == 5
 
     sandbox.set_faults(mode="ok")
-    assert call(guarded).status == 200
+    assert first_through(recovering).status == 200
     assert len(sandbox.requests()) == 6
-    wait_for(lambda: state(guarded) == "CLOSED", "closed", 1)
-    assert [call(guarded).status for _ in range(10)] == [200] * 10
+    wait_for(lambda: state(recovering) == "CLOSED", "closed", 1)
+    wait_for(lambda: {call(recovering).status for _ in range(10)} == {200}, "calls pass in both workers", 1)
 
-    wait_for(lambda: told(guarded)[-1:] == ["INFO Circuit breaker CLOSED - MIFOS API recovered"], "the last line", 1)
-    assert told(guarded) == [
+    wait_for(lambda: told(recovering)[-1:] == ["INFO Circuit breaker CLOSED - MIFOS API recovered"], "the last line", 1)
+    assert told(recovering) == [
         "ERROR Circuit breaker OPENED - MIFOS API is failing",
         "WARNING Circuit breaker HALF-OPEN - Testing MIFOS recovery",
         "INFO Circuit breaker CLOSED - MIFOS API recovered",
     ]
 
 
-def test_a_failed_trial_opens_it_again_for_the_whole_time(guarded, sandbox):
-    fail_five_times(guarded, sandbox)
-    wait_for(lambda: state(guarded) == "HALF_OPEN", "half-open", RESET + 1)
+def test_a_failed_trial_opens_it_again_for_the_whole_time(recovering, sandbox):
+    fail_five_times(recovering, sandbox)
+    wait_for(lambda: state(recovering) == "HALF_OPEN", "half-open", RESET + 1)
 
-    assert call(guarded).status == 500
+    assert first_through(recovering).status == 500
 
-    assert (call(guarded).status, state(guarded), len(sandbox.requests())) == (503, "OPEN", 6)
-    assert breaker(guarded)["retryAfter"] == RESET
+    opened = breaker(recovering)
+    assert (opened["state"], opened["retryAfter"] > RESET - 1) == ("OPEN", True)
+    assert (call(recovering).status, len(sandbox.requests())) == (503, 6)
 
 
 def test_each_call_of_an_outage_is_counted_once(guarded, sandbox):
