@@ -21,8 +21,9 @@ except env.BadEnvironment as error:
 SWITCH_INTERVAL = 0.0005
 
 # For so long a new connection that says nothing holds a thread before the poller takes it. gunicorn's 5 s let 200
-# silent connections (of a load balancer that opens them ahead, say) hold up every probe for 30 s.
-gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0.01
+# silent connections (of a load balancer that opens them ahead, say) hold up every probe for 30 s. Not much shorter:
+# a worker that stops just then drops such a connection, and with 10 ms a busy machine lost calls so.
+gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0.25
 
 proc_name = "mifos-gateway"
 bind = f"[{ENV['HOST']}]:{ENV['PORT']}" if ":" in ENV["HOST"] else f"{ENV['HOST']}:{ENV['PORT']}"
