@@ -56,19 +56,21 @@ def test_everything_else_answers_while_a_hundred_callers_press(pressed):
 def test_the_excess_is_rejected_at_once_and_counts_as_such(pressed, sandbox):
     gateway, crowd = pressed
 
-    excess = crowd.answers
+    excess = list(crowd.answers)
     assert {(got.status, got.code, got.headers["retry-after"]) for got in excess} == {(503, "SERVICE_UNAVAILABLE", "1")}
     assert {(got.json["retryAfter"], got.json["sent"]) for got in excess} == {(1, False)}
     assert sandbox.log.report(0)["inFlight"] <= PLACES
 
     sandbox.set_faults(mode="ok")
+    # Which worker takes whom is chance, so a few more may have found no place since.
     answers = crowd.all()
-    passed = [got for got in answers if got.status == 200]
-    assert len(passed) == CALLERS - len(excess)
+    passed, refused = ([got for got in answers if got.status == status] for status in (200, 503))
+    assert 0 < len(passed) <= PLACES
+    assert len(passed) + len(refused) == CALLERS
     wait_for(lambda: gateway.status()["maker"]["get"]["stats"]["fires"] == CALLERS, "all are counted", 2)
     entry = gateway.status()["maker"]["get"]
     assert (entry["state"], entry["stats"]["errorRate"]) == ("CLOSED", "0.00%")
-    assert (entry["stats"]["successes"], entry["stats"]["rejects"]) == (len(passed), len(excess))
+    assert (entry["stats"]["successes"], entry["stats"]["rejects"]) == (len(passed), len(refused))
 
 
 def test_silent_connections_hold_no_thread(start_gateway, redis_server):
