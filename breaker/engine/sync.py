@@ -492,9 +492,12 @@ class Sync:
         if others:
             self._look(others)
             pushed = self.link.flush(wants={circuit.name: wants[circuit.name] for circuit in suspects})
+        opened = False
         for circuit in suspects:
             if verdict := self._verdict(circuit, pushed):
-                self.make(circuit, *verdict)
+                opened = self.make(circuit, *verdict) or opened
+        if opened and others and self.sharing:
+            self._look(others)  # who answers has heard of it: the caller's next call is rejected whoever takes it
 
     def _look(self, others: frozenset[str]) -> None:
         """Have the others send what they have: unsent successes of theirs must not be missed when one host fails."""

@@ -727,3 +727,10 @@ def test_no_thread_to_be_had_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> N
     succeed(breaker)
     fail(breaker, 4)
     assert breaker.current_state == "open"
+
+
+def test_the_opener_answers_its_caller_only_when_the_others_have_heard() -> None:
+    cluster = Cluster(3)
+    breakers = cluster.breakers()
+    fail(breakers[0], 5)
+    assert states(breakers) == ["open"] * 3  # without a beat of theirs
