@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from breaker.engine import machine
-from breaker.engine.machine import Snapshot
+from breaker.engine.machine import Action, Snapshot
 from breaker.engine.stores.base import Records, Store, StoreError, Window, Write, Written
 from breaker.engine.sync import Sync
 
@@ -32,7 +32,7 @@ def act(sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any]) -> tu
         loaded = store.load([name])
         found = loaded.records[name].snapshot
         before = found or machine.newborn(loaded.now)
-        if act.act_at is not None and before.act_at >= act.act_at:
+        if act.act_at is not None and (before.act_at >= act.act_at or _lifts_nothing(before, act)):
             return before, before
         write = Write(
             name=name,
@@ -47,6 +47,11 @@ def act(sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any]) -> tu
                 sync.take(sync.circuits[name], written.current, store)
             return before, written.current
     raise StoreError("others changed the circuit again and again; try once more")
+
+
+def _lifts_nothing(before: Snapshot, act: machine.Act) -> bool:
+    """Whether an act that is applied again finds nothing to lift: it must not close what has opened since."""
+    return act.action in (Action.RELEASE, Action.RESET) and before.force is None and before.switch is None
 
 
 def _insist(sync: Sync, store: Store, write: Write, deadline: float) -> Written:

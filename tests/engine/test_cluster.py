@@ -236,6 +236,14 @@ def act(breaker: SharedCircuitBreaker, action: Action, **more: Any) -> tuple[Sna
     )
 
 
+def test_a_reset_that_is_applied_again_closes_nothing_that_opened_since() -> None:
+    cluster = Cluster(1)
+    (breaker,) = cluster.breakers()
+    fail(breaker, 5)
+    act(breaker, Action.RESET, act_at=breaker.sync.now() + 1)
+    assert breaker.current_state == "open"
+
+
 def test_an_act_reaches_every_worker() -> None:
     cluster = Cluster(3)
     breakers = cluster.breakers()
