@@ -131,8 +131,6 @@ class Transition:
     why: dict[str, Any] = field(default_factory=dict)
     token: str | None = None
     """The trial's lease, when its outcome is the reason."""
-    waited_ms: int = 0
-    """For OPEN to HALF_OPEN: monotonic time that the proposer has seen it open."""
 
 
 def decide(
@@ -158,7 +156,7 @@ def decide(
         case State.CLOSED if totals is not None and _too_many(policy, totals):
             return _move(policy, snapshot, State.OPEN, why=evidence(totals))
         case State.OPEN if now >= snapshot.until or waited_ms >= snapshot.until - snapshot.since:
-            return _move(policy, snapshot, State.HALF_OPEN, why=evidence(totals), waited_ms=waited_ms)
+            return _move(policy, snapshot, State.HALF_OPEN, why=evidence(totals))
         case State.HALF_OPEN if trial is not None:
             token, outcome = trial
             after = State.CLOSED if outcome is Outcome.SUCCESS else State.OPEN
