@@ -1,16 +1,10 @@
 """What the tests of several folders share."""
 
-import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.programs import PostgresServer, RedisServer
-
-# A shell starts what it puts into the background with SIGINT ignored, and every program started from there inherits
-# that: a test that interrupts one would wait in vain.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

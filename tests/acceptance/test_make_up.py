@@ -27,6 +27,12 @@ STOP_SECONDS = 5.0
 pytestmark = pytest.mark.timeout(180)
 
 
+def _hear_every_signal() -> None:
+    """A suite in a shell's background, or under nohup, has children that ignore these: nobody could interrupt them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class MakeUp:
     """A running `make up`, its output, and the processes that it has started."""
 
@@ -36,7 +42,12 @@ class MakeUp:
         self.log_path = checkout.parent / f"make-up-{port}-{uuid.uuid4().hex[:8]}.log"
         with open(self.log_path, "wb") as log:
             self.make = subprocess.Popen(
-                [needs_program("make"), "up"], env=self.environ, cwd=checkout, stdout=log, stderr=log
+                [needs_program("make"), "up"],
+                env=self.environ,
+                cwd=checkout,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_hear_every_signal,
             )
         self.root = psutil.Process(self.make.pid)
         self.seen: set[psutil.Process] = set()
