@@ -85,8 +85,9 @@ class Connection(BaseHTTPRequestHandler):
         if request.path.startswith("/__"):
             self._send(request, sandbox.control(request))
             return
-        with sandbox.log.running(request):
+        with sandbox.log.running(request) as row:
             trouble = sandbox.faults.pick(request)
+            row["fault"] = trouble.fault.mode if trouble else None
             answer = self._misbehave(request, trouble) if trouble else sandbox.api.handle(request)
         if answer is not None:  # sent when it no longer counts as running, so that its caller finds it gone from there
             self._send(request, answer)

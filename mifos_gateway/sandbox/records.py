@@ -32,8 +32,9 @@ class RequestLog:
             self._peak = self._in_flight
 
     @contextmanager
-    def running(self, request: Request) -> Iterator[None]:
-        row = {
+    def running(self, request: Request) -> Iterator[dict[str, Any]]:
+        """The request's row, so that what it met can be written there."""
+        row: dict[str, Any] = {
             "at": now(),
             "method": request.method,
             "target": request.target,
@@ -41,6 +42,7 @@ class RequestLog:
             "tenant": request.tenant,
             "key": request.idempotency_key,
             "requestId": request.headers.get("x-request-id"),
+            "fault": None,
         }
         with self._lock:
             self._rows.append(row)
@@ -48,7 +50,7 @@ class RequestLog:
             self._in_flight += 1
             self._peak = max(self._peak, self._in_flight)
         try:
-            yield
+            yield row
         finally:
             with self._lock:
                 self._in_flight -= 1

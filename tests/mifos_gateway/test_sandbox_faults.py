@@ -53,6 +53,14 @@ def until_hanging(sandbox: Sandbox, count: int = 1) -> None:
         threading.Event().wait(0.005)
 
 
+def test_a_remembered_request_says_which_fault_it_met(sandbox: Sandbox, call: Caller) -> None:
+    sandbox.set_faults(mode="error", times=1)
+    call("GET", "clients")
+    call("GET", "clients")
+
+    assert [row["fault"] for row in sandbox.requests()] == ["error", None]
+
+
 # What each mode does
 
 
