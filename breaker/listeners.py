@@ -61,13 +61,16 @@ def _line(level: int, message: str, event: events.Event, **more: Any) -> None:
 
 @write_log.register
 def _(event: events.Transitioned) -> None:
+    # The generation's id is the one in the store's stream of events, by which a line is found there.
+    service, more = _service(event), {"generation": event.snapshot.id, **event.why}
     match event.after:
         case State.OPEN:
-            _line(logging.ERROR, f"Circuit breaker OPENED - {_service(event)} API is failing", event, **event.why)
+            _line(logging.ERROR, f"Circuit breaker OPENED - {service} API is failing", event, **more)
         case State.CLOSED:
-            _line(logging.INFO, f"Circuit breaker CLOSED - {_service(event)} API recovered", event, **event.why)
+            _line(logging.INFO, f"Circuit breaker CLOSED - {service} API recovered", event, **more)
         case State.HALF_OPEN:
-            _line(logging.WARNING, f"Circuit breaker HALF-OPEN - Testing {_service(event)} recovery", event)
+            kept = {name: more[name] for name in ("generation", "alone") if name in more}
+            _line(logging.WARNING, f"Circuit breaker HALF-OPEN - Testing {service} recovery", event, **kept)
 
 
 @write_log.register

@@ -61,8 +61,8 @@ def test_a_text_line_shows_the_evidence_too(breaker: SharedCircuitBreaker, said:
     fail(breaker, 5)
     (record,) = said("Circuit breaker OPENED")
     assert record.getMessage() == (
-        "Circuit breaker OPENED - MIFOS API is failing [breaker=MIFOS-Maker-get successes=0 failures=5 timeouts=0 "
-        "errorRate=100.0 processes=1 hosts=1]"
+        f"Circuit breaker OPENED - MIFOS API is failing [breaker=MIFOS-Maker-get generation={breaker.snapshot.id} "
+        "successes=0 failures=5 timeouts=0 errorRate=100.0 processes=1 hosts=1]"
     )
 
 
@@ -71,6 +71,16 @@ def test_half_opening_is_a_warning(house: House, breaker: SharedCircuitBreaker, 
     house.advance(60)
     (record,) = said("Circuit breaker HALF-OPEN - Testing MIFOS recovery")
     assert (record.levelname, vars(record)["breaker"]) == ("WARNING", "MIFOS-Maker-get")
+
+
+def test_what_a_process_turned_alone_is_marked(house: House, breaker: SharedCircuitBreaker, said: Said) -> None:
+    house.lose_store()
+    fail(breaker, 5)
+    house.advance(60)
+    succeed(breaker)
+    records = said("Circuit breaker")
+    assert [vars(record)["alone"] for record in records] == [True] * 3
+    assert vars(records[-1])["generation"] == breaker.snapshot.id
 
 
 def test_closing_is_information(house: House, breaker: SharedCircuitBreaker, said: Said) -> None:
