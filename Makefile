@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # A release of uv that writes the lock files as they are; needed by nobody but who changes a dependency.
 UV_VERSION := 0.13.9
 
+OPOSSUM := tests/benchmarks/opossum
+
 # What a production deployment would set, for the checks alone.
 PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz0123456789-for-make-check-uvwxyz0123456789-only \
 	DJANGO_ALLOWED_HOSTS=gateway.example.org DATABASE_URL=sqlite:////tmp/never-opened REDIS_URL=redis://redis.invalid/0 \
@@ -32,7 +34,7 @@ up: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
 test: $(VENV)/dev.stamp $(VENV)/checkout.stamp
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-bench: $(VENV)/dev.stamp
+bench: $(VENV)/dev.stamp $(OPOSSUM)/node_modules/.package-lock.json
 	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
 
 check: $(VENV)/dev.stamp
@@ -49,6 +51,10 @@ lock: $(VENV)/lock.stamp
 		--custom-compile-command "make lock" --extra embedded pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --extra embedded --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+
+# A contestant of the benchmark that lives in Node. Without npm its rows say that it is missing.
+$(OPOSSUM)/node_modules/.package-lock.json: $(OPOSSUM)/package-lock.json
+	@if command -v npm >/dev/null; then cd $(OPOSSUM) && npm ci --silent --no-audit --no-fund || echo "npm cannot install opossum"; fi
 
 # A stamp is newer than what it installed, so that a second `make setup` does nothing.
 

@@ -82,7 +82,9 @@ def undertaker(pid: int) -> Generator[Any, Any, None]:
 
 def _play(pipe: Connection, role: Role, args: Sequence[Any]) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # logs are written, and not mixed with the table
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):  # logs are written, and not mixed with the table
+        os.dup2(nowhere, stream.fileno())
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         try:
             with contextlib.closing(role(*args)) as acting:

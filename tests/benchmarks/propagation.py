@@ -1,4 +1,16 @@
-"""From the deciding failure in one process to another process's knowing."""
+"""From the deciding failure in one process to the last of several processes' knowing.
+
+The clock runs from the guarded function's failure in one worker to the moment when the last of them all, itself
+included, holds the circuit for open. Loads, in every worker that is not said to be idle:
+
+* `spin`: 8 threads that make guarded calls without a pause, each with some 0.1 ms of Python: all that a process can do,
+  and with several workers more than a machine of two cores has.
+* `gthread`: 32 threads, as the gateway's worker has by default, which together make guarded calls at a fixed rate; the
+  workers' rates add up to 2,000 calls a second. Each call waits 5 ms, as for a socket, and does some 0.3 ms of Python.
+
+`unheard` and `held for lost` count trips that stayed in one process, because it took its own want of CPU for a Redis
+that does not answer. pybreaker has no row: it tells nobody, each call asks Redis. interlock-cb polls each second.
+"""
 
 from __future__ import annotations
 
@@ -6,74 +18,121 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks import contestants
 from tests.benchmarks.contestants import INTERLOCK_REDIS, OURS, Down
-from tests.benchmarks.players import playing
-from tests.benchmarks.turns import Effort
+from tests.benchmarks.course import Course, Effort, Figure, Measured, Session, Within
+from tests.benchmarks.players import Player, playing
 
 NAME = "bench-trips"
 HEARD_WITHIN = 5.0
 BUSY_THREADS = 8
+GTHREADS = 32
+CALLS_A_SECOND = 2_000
+"""Of all workers together, under the load `gthread`."""
+SOCKET_SECONDS = 0.005
+IDLE, SPIN, GTHREAD = "idle", "spin", "gthread"
+CROWDS = (2, 4, 8, 16)
+POLLED = "interlock-cb, 2 workers"
+
+
+def _row(workers: int) -> str:
+    return f"{workers} workers"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
-    name: str
-    title: str
-    contestant: str
-    busy_teller: bool = False
-    busy_hearer: bool = False
-    goal_p50: float | None = None
-    """Seconds."""
-    goal_p99: float | None = None
+class Trips(Course):
+    """Each row is a number of workers; the last row may be a peer's."""
+
+    teller_load: str = IDLE
+    hearer_load: str = IDLE
+    ranks: tuple[int, int] = (99, 100)
+
+
+def _rows_within(rank: int, seconds: float, crowds: Sequence[int] = CROWDS) -> tuple[Within, ...]:
+    return tuple(Within(row=_row(workers), rank=rank, at_most=seconds) for workers in crowds)
 
 
 COURSES = (
-    Course(name="trip-idle", title="ours, both idle", contestant=OURS, goal_p50=0.005),
-    Course(name="trip-hearer", title="ours, hearer busy", contestant=OURS, busy_hearer=True, goal_p99=0.030),
-    Course(
-        name="trip-both", title="ours, both busy", contestant=OURS, busy_hearer=True, busy_teller=True, goal_p99=0.030
+    Trips(
+        name="trip-idle",
+        title="From the deciding failure to the last worker's knowing, idle",
+        rows=(*map(_row, CROWDS), POLLED),
+        goals=_rows_within(50, 0.005),
     ),
-    Course(name="trip-interlock", title="interlock-cb, both idle (polls)", contestant=INTERLOCK_REDIS),
+    Trips(
+        name="trip-gthread",
+        title=f"The same, each worker's {GTHREADS} threads busy (gthread: {CALLS_A_SECOND:,} calls/s in all)",
+        rows=(*map(_row, CROWDS),),
+        teller_load=GTHREAD,
+        hearer_load=GTHREAD,
+        goals=_rows_within(99, 0.030),
+    ),
+    Trips(
+        name="trip-spin",
+        title=f"The same, {BUSY_THREADS} threads of each worker spinning",
+        rows=(*map(_row, CROWDS),),
+        teller_load=SPIN,
+        hearer_load=SPIN,
+        goals=_rows_within(99, 0.030, CROWDS[:1]),
+    ),
+    Trips(
+        name="trip-hearer",
+        title=f"The same, {BUSY_THREADS} threads of the hearer spinning, the other idle",
+        rows=(_row(2),),
+        hearer_load=SPIN,
+        goals=_rows_within(99, 0.030, CROWDS[:1]),
+    ),
 )
 
 
-@dataclass(kw_only=True)
-class Trips:
-    heard: list[float] = field(default_factory=list)
-    """Seconds."""
-    unheard: int = 0
-    """Not within HEARD_WITHIN, or not made: a process that loses its store opens alone, and tells nobody."""
-    losses: int = 0
-    """How often one of the two held the shared store for lost."""
+def measure(courses: Sequence[Course], effort: Effort, url: str) -> Measured:
+    for course in courses:
+        assert isinstance(course, Trips)
+        yield course, {row: _trips(course, row, effort, url) for row in course.rows}
 
 
-def measure(course: Course, effort: Effort, url: str) -> Trips:
-    wanted = effort.trips if course.contestant == OURS else effort.polled_trips
-    pauses = random.Random(course.name)
-    trips = Trips()
-    ends = time.monotonic() + effort.course_seconds
-    cast = [(teller, course.contestant, course.busy_teller, url), (hearer, course.contestant, course.busy_hearer, url)]
-    with playing(cast) as (telling, hearing):
-        while len(trips.heard) + trips.unheard < wanted and time.monotonic() < ends:
-            hearing.tell("open")
-            failed_at = telling.ask("trip")
-            heard_at = hearing.hear()
-            if failed_at and heard_at:
-                trips.heard.append(max(heard_at - failed_at, 1e-9))
-            else:
-                trips.unheard += 1
-            hearing.tell("closed")
-            telling.ask("close")
-            hearing.hear()
+SESSION = Session(courses=COURSES, measure=measure)
+
+
+def _trips(course: Trips, row: str, effort: Effort, url: str) -> Figure:
+    contestant = INTERLOCK_REDIS if row == POLLED else OURS
+    workers = effort.some(int(row.split()[-2]))
+    wanted = effort.trips if contestant == OURS else effort.polled_trips
+    pauses = random.Random(course.name + row)
+    trips = Figure(beside={"trips": 0, "unheard": 0, "held for lost": 0})
+    ends = time.monotonic() + (effort.course_seconds if contestant == OURS else 3 * effort.course_seconds)
+    rate = CALLS_A_SECOND / workers
+    contestants.empty(url)
+    cast = [(teller, contestant, course.teller_load, rate, url)]
+    cast += [(hearer, contestant, course.hearer_load, rate, url)] * (workers - 1)
+    with playing(cast) as (telling, *hearing):
+        while sum(trips.beside[what] for what in ("trips", "unheard")) < wanted and time.monotonic() < ends:
+            took = _trip(telling, hearing)
+            trips.beside["unheard" if took is None else "trips"] += 1
+            if took is not None:
+                trips.values.append(took)
             time.sleep(pauses.uniform(0, 0.03))  # so that no beat of anyone's is always met at the same moment
-        trips.losses = telling.ask("losses") + hearing.ask("losses")
+        trips.beside["held for lost"] = sum(player.ask("losses") for player in (telling, *hearing))
     return trips
+
+
+def _trip(telling: Player, hearing: list[Player]) -> float | None:
+    """Seconds, and closes it again; None when somebody did not hear, or it was not made."""
+    for player in hearing:
+        player.tell("open")
+    failed_at, told_at = telling.ask("trip")
+    heard = [told_at, *(player.hear() for player in hearing)]
+    for player in hearing:
+        player.tell("closed")
+    telling.ask("close")
+    for player in hearing:
+        player.hear()
+    return max(*heard, failed_at + 1e-9) - failed_at if failed_at and all(heard) else None
 
 
 # -- in the contestants' processes -------------------------------------------------------------------------------------
@@ -109,10 +168,10 @@ class Ear:
             return self.heard_at if heard else None
 
 
-def teller(contestant: str, busy: bool, url: str) -> Generator[Any, Any, None]:
-    trip = _TRIPS[contestant](Ear(), url)
-    if busy:
-        _keep_busy(contestant, url)
+def teller(contestant: str, load: str, rate: float, url: str) -> Generator[Any, Any, None]:
+    ear = Ear()
+    trip = _TRIPS[contestant](ear, url)
+    _take_up(load, contestant, rate, url)
     failed_at = 0.0
 
     def fail() -> None:
@@ -125,20 +184,20 @@ def teller(contestant: str, busy: bool, url: str) -> Generator[Any, Any, None]:
         if order == "losses":
             order = yield trip.losses()
             continue
-        failed_at = 0.0
+        failed_at, told_at = 0.0, None
         if order == "trip":
             with suppress(Down, trip.rejection):  # rejected: the last close has not come to stay
                 trip.call(fail)
+            told_at = ear.wait("open") if failed_at else None
         else:
             trip.close()
-        order = yield failed_at
+        order = yield failed_at, told_at
 
 
-def hearer(contestant: str, busy: bool, url: str) -> Generator[Any, Any, None]:
+def hearer(contestant: str, load: str, rate: float, url: str) -> Generator[Any, Any, None]:
     ear = Ear()
     trip = _TRIPS[contestant](ear, url)
-    if busy:
-        _keep_busy(contestant, url)
+    _take_up(load, contestant, rate, url)
     order = yield "ready"
     while True:
         order = yield trip.losses() if order == "losses" else ear.wait(order)
@@ -200,14 +259,47 @@ def _interlock(ear: Ear, url: str) -> Trip:
 _TRIPS = {OURS: _ours, INTERLOCK_REDIS: _interlock}
 
 
-def _keep_busy(contestant: str, url: str) -> None:
-    """Threads that make guarded calls without a pause, each with some 0.1 ms of work in Python."""
-    guard = contestants.MAKERS[contestant]("bench-load", url)
-    page = [{"id": number, "displayName": f"client {number}", "active": True} for number in range(20)]
+PAGE = [{"id": number, "displayName": f"client {number}", "active": True} for number in range(20)]
 
-    def press() -> None:
-        while True:
-            guard.call(lambda: json.loads(json.dumps(page)))
 
-    for _ in range(BUSY_THREADS):
-        threading.Thread(target=press, daemon=True).start()
+def work() -> None:
+    """Some 0.1 ms of Python."""
+    json.loads(json.dumps(PAGE))
+
+
+def _call_mifos() -> None:
+    """Some 0.3 ms of Python, and a wait as for a socket."""
+    work()
+    time.sleep(SOCKET_SECONDS)
+    work()
+    work()
+
+
+def _take_up(load: str, contestant: str, rate: float, url: str) -> None:
+    """Keep this process busy from now on, with `rate` calls a second where the load has one."""
+    if load == IDLE:
+        return
+    guard = contestants.make(contestant, "bench-load", url)
+    for place in range(GTHREADS if load == GTHREAD else BUSY_THREADS):
+        steps = _paced(GTHREADS / rate, place / rate) if load == GTHREAD else _without_pause()
+        func = _call_mifos if load == GTHREAD else work
+        threading.Thread(target=_press, args=(guard, func, steps), daemon=True).start()
+
+
+def _press(guard: contestants.Guard, func: Callable[[], Any], steps: Iterable[Any]) -> None:
+    for _ in steps:
+        guard.call(func)
+
+
+def _without_pause() -> Iterator[None]:
+    while True:
+        yield
+
+
+def _paced(period: float, start: float) -> Iterator[None]:
+    """A step each period; those that come too late come at once, and what is a second late is left out."""
+    due = time.monotonic() + start
+    while True:
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield
+        due = max(due + period, time.monotonic() - 1)

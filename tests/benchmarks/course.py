@@ -1,0 +1,177 @@
+"""The benchmark's words: a course is a block of the table, its rows stand beside each other, and goals judge them."""
+
+from __future__ import annotations
+
+import enum
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Unit(enum.Enum):
+    SECONDS = "second"
+    BYTES = "byte"
+    A_SECOND = "per second"
+    CORES = "share of a core"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How long to measure."""
+
+    rounds: int
+    """Turns of each contestant."""
+    turn_seconds: float
+    trips: int
+    polled_trips: int
+    """For peers that hear of a trip by asking each second."""
+    course_seconds: float
+    """Trips that take longer than this altogether end with fewer of them."""
+    window_seconds: float
+    """How long a rate or a share of a core is watched."""
+    windows: int
+    slow_seconds: float = 0.2
+    """What the guarded function takes where it is slow."""
+    share: float = 1.0
+    """Of the breakers, workers and calls that a row names; below 1 only to see that it runs."""
+
+    def some(self, count: int, *, at_least: int = 2) -> int:
+        return max(min(count, at_least), round(count * self.share))
+
+
+@dataclass(kw_only=True)
+class Figure:
+    """What was measured for one row."""
+
+    values: list[float] = field(default_factory=list)
+    """One for each round, so that the same place in two rows is the same moment; or one for each event."""
+    beside: dict[str, float] = field(default_factory=dict)
+    """What else was seen: "CPU" (seconds), counts by their name."""
+    missing: str = ""
+    """Why there are no values."""
+
+    def rank(self, rank: int) -> float:
+        """The percentile of that rank; never reached: infinity."""
+        ordered = sorted(self.values)
+        if not ordered:
+            return math.inf
+        return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * rank // 100) - 1))]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values) if self.values else math.inf
+
+
+Book = dict[str, dict[str, Figure]]
+"""Course to row to what was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    met: bool
+    goal: str
+    found: str
+
+
+class Goal(Protocol):
+    def judge(self, course: Course, book: Book) -> Verdict | None:
+        """None: what it needs was not measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    name: str
+    title: str
+    rows: tuple[str, ...]
+    """The first is ours, or the least; the others are set beside it."""
+    unit: Unit = Unit.SECONDS
+    ranks: tuple[int, int] = (10, 90)
+    """Percentiles that are shown beside the median. 100: the worst."""
+    goals: tuple[Goal, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        return self.rows[0]
+
+
+Measured = Iterator[tuple[Course, dict[str, Figure]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Courses that are measured by the same means, in this order."""
+
+    courses: tuple[Course, ...]
+    measure: Callable[[Sequence[Course], Effort, str], Measured]
+    """Those courses that are wanted, how long, and the address of a Redis for the run; gives each course when done."""
+
+
+def ratios(ours: Figure, theirs: Figure) -> Figure:
+    """Round by round where there are rounds, since what slowed the machine then slowed both; else of the medians."""
+    if len(ours.values) == len(theirs.values) > 1:
+        pairs = zip(ours.values, theirs.values, strict=True)
+    else:
+        pairs = zip([ours.median], [theirs.median], strict=True)
+    return Figure(values=[mine / other if other else math.inf for mine, other in pairs])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """How many times a peer's figure ours may or must be."""
+
+    peer: str
+    at_most: float = math.inf
+    at_least: float = 0.0
+
+    def judge(self, course: Course, book: Book) -> Verdict | None:
+        rows = book.get(course.name, {})
+        if not (_seen(rows, course.subject) and _seen(rows, self.peer)):
+            return None
+        found = ratios(rows[course.subject], rows[self.peer]).median
+        limit = f"at most {self.at_most:.3g}" if self.at_most < math.inf else f"at least {self.at_least:.3g}"
+        met = self.at_least <= found <= self.at_most
+        return Verdict(met=met, goal=f"{limit} x {self.peer}", found=f"{found:.3g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Within:
+    """A percentile of one row that may be so much, in the course's unit."""
+
+    row: str
+    rank: int
+    at_most: float
+
+    def judge(self, course: Course, book: Book) -> Verdict | None:
+        rows = book.get(course.name, {})
+        if self.row not in rows or rows[self.row].missing:
+            return None
+        found = rows[self.row].rank(self.rank)
+        goal = f"{self.row}: p{self.rank} at most {shown(self.at_most, course.unit)}"
+        return Verdict(met=found <= self.at_most, goal=goal, found=shown(found, course.unit))
+
+
+def _seen(rows: Mapping[str, Figure], row: str) -> bool:
+    return row in rows and bool(rows[row].values)
+
+
+def shown(value: float, unit: Unit) -> str:
+    """For people: three digits and the unit."""
+    if value == math.inf:
+        return "never"
+    if unit is Unit.CORES:
+        return f"{value * 100:.2g} %" if value >= 0.0001 else "0 %" if value == 0 else "< 0.01 %"
+    if unit is Unit.A_SECOND:
+        return f"{value:,.0f}/s" if value >= 100 else f"{value:.3g}/s"
+    for name, size in _SIZES[unit]:
+        if abs(value) >= size:
+            return f"{value / size:.3g} {name}"
+    name, size = _SIZES[unit][-1]
+    return f"{value / size:.3g} {name}"
+
+
+_SIZES = {
+    Unit.SECONDS: (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)),
+    Unit.BYTES: (("MB", 1e6), ("kB", 1e3), ("B", 1.0)),
+}

@@ -1,0 +1,15 @@
+"""All that is measured, in the order of the table. Another session is another line here."""
+
+from __future__ import annotations
+
+from tests.benchmarks import crowds, deadline, prices, propagation, traffic
+from tests.benchmarks.course import Course, Session
+
+SESSIONS: tuple[Session, ...] = (
+    prices.SESSION,
+    crowds.SESSION,
+    propagation.SESSION,
+    traffic.SESSION,
+    deadline.SESSION,
+)
+COURSES: tuple[Course, ...] = tuple(course for session in SESSIONS for course in session.courses)
