@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
+from breaker.engine.machine import Snapshot
 from breaker.engine.policy import Policy
-from breaker.engine.stores.base import Store
+from breaker.engine.stores.base import Call, Store
 from breaker.engine.stores.memory import MemoryStore
 from breaker.engine.sync import IDLE_BEAT, Sync
 
@@ -40,11 +41,12 @@ class SharedMemory(MemoryStore):
         super().__init__(lambda: round((wall - 1_000.0 + clock.now) * 1000))
         self.workers: list[Sync] = []
 
-    def call_for_counts(self, call: str) -> None:
-        super().call_for_counts(call)
-        for worker in self.workers:
-            if worker.sharing:
-                worker.listen(0)
+    def _tell(self, news: tuple[str, Snapshot] | Call) -> None:
+        super()._tell(news)
+        if isinstance(news, Call):
+            for worker in self.workers:
+                if worker.sharing:
+                    worker.listen(0)
 
 
 class Cluster:

@@ -16,11 +16,11 @@ from typing import Any, ParamSpec, TypeVar
 import pybreaker
 
 from breaker.engine import events, machine
-from breaker.engine.events import Labels
+from breaker.engine.events import Labels, complain
 from breaker.engine.machine import Force, Snapshot, State
 from breaker.engine.policy import Policy, check_name
 from breaker.engine.stores.base import Window
-from breaker.engine.sync import STALE, Sync, complain
+from breaker.engine.sync import STALE, Sync
 from breaker.engine.window import FALLBACK, Outcome, Settled, Totals
 
 P = ParamSpec("P")
@@ -429,7 +429,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             self._busy_until = float("-inf")
             news = self.sync.trials.settle(self, generation, token, outcome)
         elif outcome is not Outcome.SUCCESS and self._decides(generation):
-            news = self.sync.report(self)
+            news = self.sync.judge.report(self)
         self._tell_outcome(outcome, seconds, result, error)
         return news
 
@@ -446,13 +446,13 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
     def _wait(self, news: Future[Any] | None) -> None:
         if news is not None:
             self.sync.wait(news)
-            self.sync.judge_alone(self)
+            self.sync.judge.alone(self)
 
     async def _wait_async(self, news: Future[Any] | None) -> Any:
         if news is None:
             return None
         answer = await self.sync.wait_async(news)
-        self.sync.judge_alone(self)
+        self.sync.judge.alone(self)
         return answer
 
     def count_fallback(self) -> None:

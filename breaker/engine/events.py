@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from breaker.engine.machine import Snapshot, State
+
+log = logging.getLogger("breaker.engine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +105,9 @@ class Tick:
 
 
 Listener = Callable[[Any], None]
+
+
+def complain(message: str) -> None:
+    """Log the exception at hand, even where the log fails itself."""
+    with contextlib.suppress(Exception):
+        log.exception(message)

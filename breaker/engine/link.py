@@ -63,9 +63,9 @@ class Link:
         """Milliseconds on the shared store's clock, as learnt at the last push; on the wall's before the first."""
         return int(self._monotonic() * 1000) + self._offset
 
-    def drain(self) -> None:
-        """Take what the calls have left in the circuits' deques."""
-        self._ledger.drain(list(self._circuits()))
+    def drain(self, only: Iterable[Counted] | None = None) -> None:
+        """Take what the calls have left in the deques of all circuits, or of these."""
+        self._ledger.drain(list(self._circuits()) if only is None else only)
 
     def keep(self, wants: Mapping[str, Window] | None = None) -> Pushed:
         """Give the memory store what was drained."""
@@ -79,10 +79,16 @@ class Link:
         self.drain()
         return total(self.keep({name: window}).windows[name])
 
-    def flush(self, *, answer: str = "", wants: Mapping[str, Window] | None = None) -> Pushed:
-        """Send all that this process has counted. Raises StoreError."""
+    def flush(
+        self,
+        *,
+        answer: str = "",
+        wants: Mapping[str, Window] | None = None,
+        only: Iterable[Counted] | None = None,
+    ) -> Pushed:
+        """Send all that this process has counted, or at least what of these circuits. Raises StoreError."""
         with self._pushing:
-            self.drain()
+            self.drain(only)
             counts = list(self._ledger.to_send(self._offset).items())
             for start in range(0, max(1, len(counts)), AT_ONCE):
                 self._sequence += 1

@@ -1,9 +1,10 @@
-"""The background beat: push counts, follow transitions, and bring what a call cannot wait for to the store.
+"""One process's part in the shared state: push counts, follow transitions, lose the store and find it back.
 
-A call on a closed circuit touches nothing here but a deque of its own circuit. Two daemon threads serve a process:
+A call on a closed circuit touches nothing here but a deque of its own circuit. Three daemon threads serve a process:
 
-* the *beat* drains those deques, sends all breakers' counts in one round trip, follows the stream of transitions,
-  opens the half-open door when its time has come, and finds a lost store back;
+* the *beat* drains those deques, sends all breakers' counts in one round trip, opens the half-open door when its time
+  has come, and finds a lost store back;
+* the *ear* follows the stream of transitions, and does nothing else, so that no push delays the news;
 * the *courier* carries what a call has to tell at once (a failure, a trial's lease and outcome), so that the call waits
   at most PATIENCE, whatever look-up, connection or store hangs, and an event loop never waits at all.
 
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import secrets
 import threading
@@ -26,9 +26,13 @@ from typing import Any, Protocol, TypeVar
 
 from breaker.engine import events, machine
 from breaker.engine.courier import Courier, arrival
-from breaker.engine.events import Labels
+from breaker.engine.ear import Ear
+from breaker.engine.events import Labels, complain
+from breaker.engine.haste import haste
+from breaker.engine.judge import Judge
 from breaker.engine.ledger import Counted
 from breaker.engine.link import Link
+from breaker.engine.lost_acts import LostActs
 from breaker.engine.machine import Snapshot, State
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import (
@@ -40,7 +44,7 @@ from breaker.engine.stores.base import (
     Write,
 )
 from breaker.engine.trials import Trials
-from breaker.engine.window import Tally, Totals, total
+from breaker.engine.window import Tally, total
 
 PATIENCE = 0.1
 """Seconds that a call waits for the shared store, at most."""
@@ -55,19 +59,14 @@ STALE = 1.0
 STUCK = 2.0
 """Seconds of one job of the courier after which the store counts as hanging. (Its own timeouts come before, but for a
 look-up of its name.)"""
-LOOK = 0.02
-"""Seconds that a process about to open waits for the counts of the others."""
 GOOD_BEATS = 3
 """Beats that a store which was lost must answer before it is followed again."""
 RETRY = 0.25
 """Seconds between looks for a store that does not answer."""
-LOOK_UP_AGAIN = 5.0
-"""Seconds between attempts to look up operators' acts that the store has lost."""
 REGISTER = 60.0
 """Seconds between registrations of this process's breakers."""
 TICK_MS = 5_000
 
-log = logging.getLogger("breaker.engine")
 T = TypeVar("T")
 
 
@@ -116,6 +115,7 @@ class Sync:
         """The state of a process that has just begun: at the start, and in a forked child."""
         self.process = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.trials = Trials(self)
+        self.judge = Judge(self)
         before = getattr(self, "link", None)
         self.link = Link(
             self.shared,
@@ -139,22 +139,21 @@ class Sync:
         self._followed: set[str] = set()
         self._restless = {name for name, snapshot in self._snapshots().items() if snapshot.ends()}
         self._epoch = ""
-        self._seq = 0
-        self._cursor = ""
+        self._seq = self._seq_pushed = 0
+        self.ear = Ear(self)
         self._registered_at = self._ticked_at = float("-inf")
         self._mode = threading.RLock()
-        self._reporting = threading.Lock()
         self._starting = threading.Lock()
-        self._reported: set[str] = set()
-        self._report: Future[None] | None = None
         self.courier = Courier(thread=self.has_threads, monotonic=self.monotonic)
         self._beating: threading.Thread | None = None
         self._first_contact = threading.Event()
         self._wake = threading.Event()
-        self._lost_names: set[str] = set()
-        self._looked_up_at = float("-inf")
-        self._looking_up: threading.Thread | None = None
-        self._closed = False
+        self.lost_acts = LostActs(
+            lambda names: self.on_lost_data(names), monotonic=self.monotonic, thread=self.has_threads
+        )
+        self.joined = threading.Event()
+        """Set while the shared state is followed."""
+        self.closed = False
 
     def tell(self, event: Any) -> None:
         """Give an event to whoever listens; what that raises harms nothing."""
@@ -179,13 +178,15 @@ class Sync:
             self.beat_at = self.monotonic()
             return
         with self._starting:
-            if self.monotonic() - self.beat_at <= STALE or self._closed:
+            if self.monotonic() - self.beat_at <= STALE or self.closed:
                 return
             # A beat that lives but is late (a starved machine) must not make every call look again.
             self.beat_at = self.monotonic()
             alive = self._beating is not None and self._beating.is_alive()
             try:
                 self.courier.start()
+                if self.shared is not None:
+                    self.ear.start()
                 if not alive:
                     beating = threading.Thread(target=self._beat_for_ever, name="breaker-beat", daemon=True)
                     beating.start()
@@ -206,22 +207,28 @@ class Sync:
 
     def close(self) -> None:
         """Flush, best effort, at most PATIENCE; the threads end."""
-        if self._closed:
+        if self.closed:
             return
         if self.sharing and self.courier.alive:
             self.wait(self.courier.carry(self.link.flush))
-        self._closed = True
+        self.closed = True
         self._wake.set()
         self.courier.stop()
 
     def _beat_for_ever(self) -> None:
-        while not self._closed:
+        while not self.closed:
             try:
                 self.beat()
-                self.listen(self._pause())
+                self._rest()
             except Exception:  # the thread must live: a call would start it anew each second otherwise
                 complain("breaker beat failed")
                 self._wake.wait(HEARTBEAT)
+
+    def _rest(self) -> None:
+        """Until the next beat is due; who calls for counts meanwhile is answered."""
+        while self._wake.wait(max(0.0, self.beat_at + self._pause() - self.monotonic())) and not self.closed:
+            self._wake.clear()
+            self._answer()
 
     def _pause(self) -> float:
         """Seconds until the next beat: sooner when a circuit changes by itself before."""
@@ -289,7 +296,7 @@ class Sync:
         if missing:
             for name in missing:
                 self._seed(entering[name])
-            self._lost_names |= {*missing}
+            self.lost_acts.of(missing)
             records = self.shared.load(list(entering)).records
         return {name: record.snapshot for name, record in records.items() if record.snapshot is not None}
 
@@ -324,33 +331,7 @@ class Sync:
                 self._next_try = self.monotonic() + RETRY
                 self.lose(str(error))
         self._first_contact.set()
-        if self._lost_names:
-            self._look_up_lost_data()
-
-    def _look_up_lost_data(self) -> None:
-        """Have somebody say what operators said of circuits that the store has lost; again until it has worked.
-
-        In a thread of its own: a database may hang.
-        """
-        now, running = self.monotonic(), self._looking_up is not None and self._looking_up.is_alive()
-        if running or now - self._looked_up_at < LOOK_UP_AGAIN:
-            return
-        self._looked_up_at = now
-        if self.has_threads:
-            self._looking_up = threading.Thread(target=self._look_up, name="breaker-look-up", daemon=True)
-            self._looking_up.start()
-        else:
-            self._look_up()
-
-    def _look_up(self) -> None:
-        names = set(self._lost_names)
-        try:
-            self.on_lost_data(sorted(names))
-        except Exception as error:
-            with contextlib.suppress(Exception):
-                log.warning("operators' acts could not be looked up to apply them again: %s", error)
-        else:
-            self._lost_names -= names
+        self.lost_acts.seek()
 
     def _beat_shared(self) -> None:
         assert self.shared is not None
@@ -362,28 +343,28 @@ class Sync:
             self._enter([self.circuits[name] for name in strangers])
         self.trials.forget_overdue()
         if self.link.owing or self.trials or now - self.link.pushed_at >= HEARTBEAT:
-            self._catch_up(self.link.flush())
+            heard = self._seq  # before the push: the ear may be ahead of its answer
+            self._catch_up(self.link.flush(), heard=heard)
         if self.verbose and now - self._ticked_at >= TICK_MS / 1000:
             self._ticked_at = now
             if self.shared.claim("tick", milliseconds=TICK_MS - 100):
                 self.tell(events.Tick())
 
-    def _catch_up(self, pushed: Pushed) -> None:
-        """Compare what the store says it has with what was heard."""
-        if pushed.epoch != self._epoch or pushed.seq < self._seq:
+    def _catch_up(self, pushed: Pushed, *, heard: int) -> None:
+        """Compare what the store says it has with what was heard since it said so the last time."""
+        if pushed.epoch != self._epoch or pushed.seq < heard:
             self._recover(pushed.epoch)
-        elif pushed.seq > self._seq:
-            self._hear(0)
-            if pushed.seq > self._seq:
-                self._pull()
+        elif self._seq < self._seq_pushed:
+            self._pull()
+        self._seq_pushed = pushed.seq
 
     def _recover(self, epoch: str) -> None:
         """The store was emptied or has gone back in time: give it what it lost, take what it has."""
         assert self.shared is not None
-        self._cursor = self.shared.cursor()
+        self.ear.set(self.shared.cursor())
         self._followed.clear()
         self._enter(list(self.circuits.values()))
-        self._lost_names |= {*self.circuits}
+        self.lost_acts.of(self.circuits)
         self._epoch = epoch
         self._pull()
 
@@ -397,29 +378,34 @@ class Sync:
         self._seq = loaded.seq
 
     def listen(self, seconds: float) -> None:
-        """Wait for news at most so long; without a shared store just wait."""
-        if not self.sharing:
-            if self.has_threads:
-                self._wake.wait(seconds)
-            return
-        try:
-            self._hear(seconds)
-        except StoreError as error:
-            self.lose(str(error))
+        """Take the shared store's news of the next so many seconds, and answer calls for counts."""
+        if self.sharing:
+            try:
+                self.ear.listen(seconds)
+                self._answer()
+            except StoreError as error:
+                self.lose(str(error))
 
-    def _hear(self, seconds: float) -> None:
-        assert self.shared is not None
-        heard = self.shared.listen(self._cursor, seconds=seconds)
-        self._cursor = heard.cursor
+    def hear(self, changed: Sequence[tuple[str, Snapshot]]) -> None:
+        """Follow what others, or this process, made of circuits. Raises StoreError."""
         gap = False
-        for name, snapshot in heard.changed:
+        for name, snapshot in changed:
             gap = gap or snapshot.seq > self._seq + 1
             self._seq = max(self._seq, snapshot.seq)
             self._follow(name, snapshot)
-        for call in heard.calls:
-            self.link.flush(answer=call)
         if gap:
             self._pull()
+
+    def answer_soon(self) -> None:
+        """Somebody calls for counts: the beat answers, for the ear must hear what comes of it."""
+        self._wake.set()
+
+    def _answer(self) -> None:
+        while self.ear.calls:
+            call = self.ear.calls.popleft()
+            with haste():
+                asked = [self.circuits[name] for name in call.names if name in self.circuits]
+                self.link.flush(answer=call.id, only=asked)
 
     def _follow(self, name: str, snapshot: Snapshot) -> None:
         """Take what the shared store says of a circuit, unless it is older than what it said before."""
@@ -439,6 +425,8 @@ class Sync:
         before = circuit.snapshot
         circuit.follow(snapshot)
         (self._restless.add if snapshot.ends() else self._restless.discard)(circuit.name)
+        if snapshot.ends():
+            self._wake.set()  # the beat may sleep for longer than that
         return before
 
     def _turn_by_time(self) -> None:
@@ -454,85 +442,10 @@ class Sync:
         elif snapshot.state is State.OPEN:
             waited = int((self.monotonic() - circuit.seen_open_at) * 1000)
             if machine.decide(circuit.policy, snapshot, None, now, waited_ms=waited) is not None:
-                totals = self.whole_window(circuit)
+                totals = self.judge.whole_window(circuit)
                 due = machine.decide(circuit.policy, snapshot, totals, now, waited_ms=waited)
                 if due is not None:
                     self.make(circuit, snapshot, due, not_before=0 if now < snapshot.until else snapshot.until)
-
-    # -- failures --------------------------------------------------------------------------------------------------
-
-    def report(self, circuit: Circuit) -> Future[None] | None:
-        """A call failed: have the cluster hear of it, and open the circuit if that was one too many.
-
-        Failures that come while the courier is away travel together. None: this process is alone and has judged.
-        """
-        if not self.sharing:
-            self.judge_alone(circuit)
-            return None
-        with self._reporting:
-            self._reported.add(circuit.name)
-            underway = self._report
-            if underway is not None:
-                return underway
-            future = self._report = Future()
-        return self.courier.carry(self._judge, future)
-
-    def _judge(self) -> None:
-        with self._reporting:
-            names, self._reported, self._report = self._reported, set(), None
-        circuits = [self.circuits[name] for name in names]
-        if not circuits:
-            return
-        wants = {circuit.name: Window.of(circuit.policy) for circuit in circuits}
-        pushed = self.link.flush(wants=wants)
-        suspects = [circuit for circuit in circuits if self._verdict(circuit, pushed)]
-        if not suspects:
-            return
-        others = pushed.live - {self.process}
-        if others:
-            self._look(others)
-            pushed = self.link.flush(wants={circuit.name: wants[circuit.name] for circuit in suspects})
-        opened = False
-        for circuit in suspects:
-            if verdict := self._verdict(circuit, pushed):
-                opened = self.make(circuit, *verdict) or opened
-        if opened and others and self.sharing:
-            self._look(others)  # who answers has heard of it: the caller's next call is rejected whoever takes it
-
-    def _look(self, others: frozenset[str]) -> None:
-        """Have the others send what they have: unsent successes of theirs must not be missed when one host fails."""
-        assert self.shared is not None
-        call = secrets.token_hex(8)
-        self.shared.call_for_counts(call)
-        self.shared.answers(call, expected=others, seconds=LOOK)
-
-    def _verdict(self, circuit: Circuit, pushed: Pushed) -> tuple[Snapshot, machine.Transition] | None:
-        """The transition that the counts ask for, and the snapshot that it was judged by."""
-        snapshot = circuit.snapshot
-        if snapshot.state is not State.CLOSED:
-            return None
-        totals = total(pushed.windows[circuit.name], generation=snapshot.id)
-        due = machine.decide(circuit.policy, snapshot, totals, self.now())
-        return (snapshot, due) if due is not None else None
-
-    def judge_alone(self, circuit: Circuit) -> None:
-        """Without the shared store, this process's own window decides."""
-        if self.sharing:
-            return
-        self.link.drain()
-        pushed = self.link.keep({circuit.name: Window.of(circuit.policy)})
-        if verdict := self._verdict(circuit, pushed):
-            self.make(circuit, *verdict)
-
-    def whole_window(self, circuit: Circuit) -> Totals:
-        """All generations' counts: the evidence that is told with a transition."""
-        wants = {circuit.name: Window.of(circuit.policy)}
-        if self.sharing:
-            try:
-                return total(self.link.flush(wants=wants).windows[circuit.name])
-            except StoreError as error:
-                self.lose(str(error))
-        return self.link.own_totals(circuit.name, Window.of(circuit.policy))
 
     # -- writes ----------------------------------------------------------------------------------------------------
 
@@ -636,6 +549,7 @@ class Sync:
             self._good_beats = 0
             if self.sharing:
                 self.sharing = False
+                self.joined.clear()
                 self._followed.clear()
                 self.local.adopt(self._snapshots(), self.trials.as_leases())
         self.tell(events.StoreLost(reason))
@@ -651,25 +565,27 @@ class Sync:
     def _join(self, epoch: str) -> None:
         """The shared store wins: what was decided alone is dropped, what was counted alone is sent."""
         assert self.shared is not None
-        self._cursor = self.shared.cursor()
+        cursor = self.shared.cursor()
         alone = {name: (snapshot, self._last_shared.get(name)) for name, snapshot in self._snapshots().items()}
         counted = self.shared.load(list(alone), windows={name: Window.of(self.circuits[name].policy) for name in alone})
         found = self._introduce([self.circuits[name] for name in alone])
         if self._epoch and (epoch != self._epoch or counted.seq < self._seq):
-            self._lost_names |= {*alone}
+            self.lost_acts.of(alone)
         with self._mode:
             away = self.monotonic() - self._lost_at if self._lost_at is not None else None
             self.sharing, self._joined_before, self._lost_at = True, True, None
-            self._epoch, self._seq = epoch, counted.seq
+            self._epoch, self._seq, self._seq_pushed = epoch, counted.seq, counted.seq
+            self.ear.set(cursor)
+            self.joined.set()
             for name, snapshot in found.items():
                 self._follow(name, snapshot)
         if away is not None:
             self.tell(events.StoreBack(away))
         for name, (snapshot, last_seen) in alone.items():
             self._offer(self.circuits[name], snapshot, last_seen, counted.records[name].tallies)
-        self._judge_what_was_decided_alone(
-            name for name, (before, seen) in alone.items() if seen and before.id != seen.id
-        )
+        # The failures behind what was decided alone are sent now, and no call may come to judge them again.
+        moved = [name for name, (before, seen) in alone.items() if seen and before.id != seen.id]
+        self.judge.rule_on([self.circuits[name] for name in moved])
 
     def _offer(self, circuit: Circuit, alone: Snapshot, last_seen: Snapshot | None, window: Sequence[Tally]) -> None:
         """An OPEN found alone is taken only if nobody has moved meanwhile and the others cannot judge."""
@@ -687,18 +603,6 @@ class Sync:
                 why={**alone.why, "alone": True},
             )
             self.make(circuit, found, due)
-
-    def _judge_what_was_decided_alone(self, names: Iterable[str]) -> None:
-        """The failures behind it are sent now, and no call may come to judge them again."""
-        with self._reporting:
-            self._reported.update(names)
-        self._judge()
-
-
-def complain(message: str) -> None:
-    """Log the exception at hand, even where the log fails itself."""
-    with contextlib.suppress(Exception):
-        log.exception(message)
 
 
 def _registration(circuit: Circuit) -> Registration:

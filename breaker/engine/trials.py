@@ -81,7 +81,7 @@ class Trials:
 
     def _settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> None:
         try:
-            totals = self._sync.whole_window(circuit)
+            totals = self._sync.judge.whole_window(circuit)
             snapshot = circuit.snapshot
             if snapshot.id == generation:
                 now = self._sync.now()

@@ -162,14 +162,24 @@ class Records:
     records: Mapping[str, Record]
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call for counts: every process is to push, under this id, what it has of these breakers."""
+
+    id: str
+    process: str
+    """Who calls."""
+    names: Sequence[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
     """What the stream brought."""
 
     cursor: str
     changed: Sequence[tuple[str, Snapshot]] = ()
-    calls: Sequence[str] = ()
-    """Ids of calls for counts to answer."""
+    calls: Sequence[Call] = ()
+    """Calls for counts to answer."""
 
 
 class Store(Protocol):
@@ -195,13 +205,18 @@ class Store(Protocol):
         """Where the stream ends now."""
 
     def listen(self, cursor: str, *, seconds: float) -> Heard:
-        """Wait at most `seconds` for news after `cursor`."""
+        """Wait at most `seconds` for news after `cursor`. One thread of a process listens at a time."""
 
-    def call_for_counts(self, call: str) -> None:
-        """Ask every other process to push what it has."""
+    def hang_up(self) -> None:
+        """End what listening keeps open; the next `listen` begins anew."""
 
-    def answers(self, call: str, *, expected: frozenset[str], seconds: float) -> frozenset[str]:
-        """Who answered: waits for all `expected`, at most `seconds`."""
+    def poll(
+        self, call: Call, *, expected: frozenset[str], seconds: float, wants: Mapping[str, Window], now: int
+    ) -> Mapping[str, Sequence[Tally]]:
+        """Have every other process push what it has, and then read windows.
+
+        Waits for all `expected` to have done so, at most `seconds`. `now` is the caller's reading of the store's clock.
+        """
 
     def claim(self, key: str, *, milliseconds: int) -> bool:
         """Whether this process is the first in the cluster to claim `key` for so long."""

@@ -14,6 +14,7 @@ from breaker.engine.stores.base import (
     REMEMBERED,
     UNSEEN_MS,
     Bucket,
+    Call,
     Heard,
     Leased,
     LeaseRequest,
@@ -53,9 +54,9 @@ class MemoryStore:
         self._leases: dict[str, dict[str, _Lease]] = defaultdict(dict)
         self._seen: dict[str, int] = {}
         self._sequences: dict[str, int] = {}
-        self._news: list[tuple[str, Snapshot] | str] = []
+        self._news: list[tuple[str, Snapshot] | Call] = []
         self._forgotten = 0
-        self._answered: dict[str, set[str]] = defaultdict(set)
+        self._awaited: dict[str, set[str]] = {}
         self._claims: dict[str, int] = {}
 
     def renew_after_fork(self) -> None:
@@ -73,8 +74,8 @@ class MemoryStore:
             self._seen[push.process] = now
             for name, token in push.renewals:
                 self._renew(name, token, now)
-            if push.answer:
-                self._answered[push.answer].add(push.process)
+            if push.answer in self._awaited:
+                self._awaited[push.answer].discard(push.process)
                 self._told.notify_all()
             return Pushed(
                 now=now,
@@ -200,7 +201,7 @@ class MemoryStore:
 
     # -- news ------------------------------------------------------------------------------------------------------
 
-    def _tell(self, news: tuple[str, Snapshot] | str) -> None:
+    def _tell(self, news: tuple[str, Snapshot] | Call) -> None:
         self._news.append(news)
         if len(self._news) > 2 * REMEMBERED:
             del self._news[:REMEMBERED]
@@ -219,18 +220,24 @@ class MemoryStore:
             news = self._news[start:]
             return Heard(
                 cursor=str(self._forgotten + start + len(news)),
-                changed=[item for item in news if not isinstance(item, str)],
-                calls=[item for item in news if isinstance(item, str)],
+                changed=[item for item in news if not isinstance(item, Call)],
+                calls=[item for item in news if isinstance(item, Call)],
             )
 
-    def call_for_counts(self, call: str) -> None:
-        with self._lock:
-            self._tell(call)
+    def hang_up(self) -> None:
+        pass
 
-    def answers(self, call: str, *, expected: frozenset[str], seconds: float) -> frozenset[str]:
+    def poll(
+        self, call: Call, *, expected: frozenset[str], seconds: float, wants: Mapping[str, Window], now: int
+    ) -> Mapping[str, Sequence[Tally]]:
         with self._lock:
-            self._told.wait_for(lambda: self._answered[call] >= expected, timeout=seconds)
-            return frozenset(self._answered.pop(call))
+            awaited = self._awaited[call.id] = set(expected)
+            try:
+                self._tell(call)
+                self._told.wait_for(lambda: not awaited, timeout=seconds)
+                return {name: self._window(name, window, self._clock()) for name, window in wants.items()}
+            finally:
+                del self._awaited[call.id]
 
     def claim(self, key: str, *, milliseconds: int) -> bool:
         with self._lock:

@@ -12,7 +12,8 @@ Keys, all with one hash tag, so that one round trip can reach every breaker of a
     breaker:1:{namespace}:process:<id>               string  the sequence of its last push
     breaker:1:{namespace}:events                     stream  every write of a circuit
     breaker:1:{namespace}:calls                      stream  calls for counts
-    breaker:1:{namespace}:answers:<call>             list    the processes that answered
+    breaker:1:{namespace}:awaited:<call>             set     the processes that have yet to answer
+    breaker:1:{namespace}:answered:<call>            list    one word, once all have
     breaker:1:{namespace}:claim:<key>                string  what is done once in the cluster
 
 The scripts stand in lua/, each with its contract; redis-py loads them anew when Redis has forgotten them.
@@ -20,6 +21,7 @@ The scripts stand in lua/, each with its contract; redis-py loads them anew when
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import threading
@@ -28,8 +30,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, ParamSpec, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
+from breaker.engine.haste import haste
 from breaker.engine.machine import Snapshot, new_generation
 from breaker.engine.stores.base import (
     LEASE_MS,
@@ -37,6 +40,7 @@ from breaker.engine.stores.base import (
     REMEMBERED,
     UNSEEN_MS,
     Bucket,
+    Call,
     Heard,
     Leased,
     LeaseRequest,
@@ -93,7 +97,7 @@ class RedisStore:
         self._prefix = f"breaker:{SCHEMA}:{{{namespace}}}:"
         self._connecting = threading.Lock()
         self._client: Any = None
-        self._ear: Any = None
+        self._line: _Line | None = None
 
     @property
     def _redis(self) -> Any:
@@ -107,7 +111,7 @@ class RedisStore:
 
     def renew_after_fork(self) -> None:
         self._connecting = threading.Lock()
-        self._client = self._ear = None
+        self._client = self._line = None
 
     def _key(self, *parts: object) -> str:
         return self._prefix + ":".join(str(part) for part in parts)
@@ -120,15 +124,11 @@ class RedisStore:
 
     @_guarded
     def push(self, push: Push) -> Pushed:
-        adding = dict(self._hashes(push.counts))
-        reading = [
-            (name, self._key("counts", name, window.width_ms, number))
-            for name, window in push.wants.items()
-            for number in window.numbers(push.now)
-        ]
-        answer = self._key("answers", push.answer)
+        adding = dict(self._adding(push.counts))
+        reading = self._window_keys(push.wants, push.now)
+        poll = [self._key("awaited", push.answer), self._key("answered", push.answer)]
         leases = [self._key("leases", name) for name, _ in push.renewals]
-        keys = [self._key("processes"), self._key("process", push.process), self._key("meta"), answer]
+        keys = [self._key("processes"), self._key("process", push.process), self._key("meta"), *poll]
         keys += [*adding, *(key for _, key in reading), *leases]
         args = [push.process, push.sequence, new_generation(), push.keep_ms, LIVE_MS, LEASE_MS]
         args += [len(adding), len(reading), len(leases), "1" if push.answer else ""]
@@ -142,7 +142,15 @@ class RedisStore:
             now=int(moment), epoch=_text(epoch), seq=int(seq), live=frozenset(map(_text, live)), windows=windows
         )
 
-    def _hashes(self, counts: Mapping[Bucket, Tally]) -> Iterator[tuple[str, Tally]]:
+    def _window_keys(self, wants: Mapping[str, Window], now: int) -> list[tuple[str, str]]:
+        """Breaker and key of each hash of counts."""
+        return [
+            (name, self._key("counts", name, window.width_ms, number))
+            for name, window in wants.items()
+            for number in window.numbers(now)
+        ]
+
+    def _adding(self, counts: Mapping[Bucket, Tally]) -> Iterator[tuple[str, Tally]]:
         for bucket, fields in counts.items():
             where = (bucket.name, bucket.width_ms, bucket.number)
             slots = {key: count for key, count in fields.items() if key.startswith(SLOT + "|")}
@@ -189,8 +197,7 @@ class RedisStore:
         for start in range(0, max(1, len(keys)), KEYS_AT_ONCE):
             some = keys[start : start + KEYS_AT_ONCE]
             now, epoch, seq, found = self._run("gather", [self._key("meta"), *some], [new_generation()])
-            for place, flat in zip(found[::2], found[1::2], strict=True):
-                hashes[start + int(place) - 1] = dict(_pairs(flat))
+            hashes[start : start + len(some)] = _hashes(found, len(some))
         return int(now), _text(epoch), int(seq), hashes
 
     def _counted(self, circuits: Mapping[str, Record], windows: Mapping[str, Window], now: int) -> dict[str, Record]:
@@ -244,10 +251,12 @@ class RedisStore:
 
     @_guarded
     def cursor(self) -> str:
-        if self._ear is not None:  # its question may be open at a server that no longer holds
-            ear, self._ear = self._ear, None
-            ear.close()
         return " ".join(self._last(self._key(stream)) for stream in ("events", "calls"))
+
+    def hang_up(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
 
     def _last(self, stream: str) -> str:
         newest = self._redis.xrevrange(stream, count=1)
@@ -258,12 +267,12 @@ class RedisStore:
         events, calls = self._key("events"), self._key("calls")
         after = dict(zip((events, calls), cursor.split(" "), strict=True))
         changed: list[tuple[str, Snapshot]] = []
-        called: list[str] = []
+        called: list[Call] = []
         for stream, entries in self._await([*after], [*after.values()], seconds):
             for entry, fields in entries:
                 after[stream] = entry
                 if stream == calls:
-                    called.append(fields["call"])
+                    called.append(Call(**json.loads(fields["call"])))
                 else:
                     snapshot = decode(fields["data"], rev=fields["rev"], seq=int(fields["seq"]))
                     changed.append((fields["name"], snapshot))
@@ -277,17 +286,19 @@ class RedisStore:
         Redis ends a blocking command up to 100 ms late (its timer runs ten times a second), so the question stays
         open over several waits, and the client's own short timeout does not apply to it.
         """
-        client = self._redis
-        node = client.get_redis_connection(client.get_node_from_key(streams[0])) if _is_cluster(client) else client
-        ear = self._ear or _Ear(node.connection_pool)
-        self._ear = None
+        node = self._node()
+        line = self._line or _Line(node.connection_pool)
+        self._line = None
         try:
-            ear.ask(streams, ids)
-            found = node.parse_response(ear.connection, "XREAD") if ear.answered(seconds) else None
+            line.ask(streams, ids)
+            found = None
+            if line.answered(seconds):
+                with haste():
+                    found = node.parse_response(line.connection, "XREAD")
         except BaseException:
-            ear.close()
+            line.close()
             raise
-        self._ear = ear
+        self._line = line
         if not found:
             return
         for stream, entries in found.items() if isinstance(found, dict) else found:
@@ -295,28 +306,69 @@ class RedisStore:
             listed = entries[0] if entries and isinstance(entries[0], list) else entries
             yield _text(stream), [(_text(entry), dict(_pairs(fields))) for entry, fields in listed]
 
-    @_guarded
-    def call_for_counts(self, call: str) -> None:
-        self._redis.xadd(self._key("calls"), {"call": call}, maxlen=100, approximate=True)
+    def _node(self) -> Any:
+        """A client of the one server that has our keys."""
+        client = self._redis
+        if _is_cluster(client):
+            return client.get_redis_connection(client.get_node_from_key(self._key("calls")))
+        return client
 
     @_guarded
-    def answers(self, call: str, *, expected: frozenset[str], seconds: float) -> frozenset[str]:
-        """Looked for again and again: BLPOP would come back up to 100 ms late."""
-        ends, pause = time.monotonic() + seconds, 0.0005
-        while True:
-            heard = frozenset(map(_text, self._redis.lrange(self._key("answers", call), 0, -1)))
-            left = ends - time.monotonic()
-            if heard >= expected or left <= 0:
-                return heard
-            time.sleep(min(pause, left))
-            pause = min(pause * 2, 0.004)
+    def poll(
+        self, call: Call, *, expected: frozenset[str], seconds: float, wants: Mapping[str, Window], now: int
+    ) -> Mapping[str, Sequence[Tally]]:
+        reading = self._window_keys(wants, now + int(seconds * 1000))
+        keys = [key for _, key in reading]
+        hashes = self._polled(call, expected, seconds, keys)
+        if hashes is None:
+            _, _, _, hashes = self._gather(keys)
+        windows: dict[str, list[Tally]] = {name: [] for name in wants}
+        for (name, _), fields in zip(reading, hashes, strict=True):
+            windows[name].append({key: int(count) for key, count in fields.items()})
+        return windows
+
+    def _polled(
+        self, call: Call, expected: frozenset[str], seconds: float, keys: Sequence[str]
+    ) -> list[dict[str, str]] | None:
+        """Call, wait and read in one question: a round trip costs a busy process many a turn of its threads.
+
+        None: not all answered in time. That wait is ended on this side, by hanging up, for Redis would end it up to
+        100 ms late.
+        """
+        awaited, answered = self._key("awaited", call.id), self._key("answered", call.id)
+        pool = self._node().connection_pool
+        line = pool.get_connection()
+        asked: list[tuple[Any, ...]] = [
+            ("SADD", awaited, *expected),
+            ("PEXPIRE", awaited, 1_000),
+            ("XADD", self._key("calls"), "MAXLEN", "~", 100, "*", "call", json.dumps(dataclasses.asdict(call))),
+            ("BLPOP", answered, 1),
+            ("EVALSHA", self._scripts["gather"].sha, len(keys) + 1, self._key("meta"), *keys, new_generation()),
+        ]
+        read = False
+        try:
+            line.send_packed_command(line.pack_commands(asked))
+            for _ in range(3):
+                line.read_response()
+            if line.can_read(timeout=seconds):
+                line.read_response()
+                found = line.read_response()
+                read = True
+                return _hashes(found[3], len(keys))
+        except NoScriptError:
+            read = True
+        finally:
+            if not read:
+                line.disconnect()
+            pool.release(line)
+        return None
 
     @_guarded
     def claim(self, key: str, *, milliseconds: int) -> bool:
         return bool(self._redis.set(self._key("claim", key), "1", nx=True, px=milliseconds))
 
 
-class _Ear:
+class _Line:
     """A connection on which XREAD BLOCK is open."""
 
     BLOCK = 2.0
@@ -372,6 +424,14 @@ def _pairs(flat: Any) -> Iterator[tuple[str, str]]:
     if isinstance(flat, Mapping):
         return ((_text(key), _text(value)) for key, value in flat.items())
     return ((_text(key), _text(value)) for key, value in zip(flat[::2], flat[1::2], strict=True))
+
+
+def _hashes(found: Sequence[Any], count: int) -> list[dict[str, str]]:
+    """So many hashes, of which `gather` answered those that are not empty: place (from 1), content, ..."""
+    hashes: list[dict[str, str]] = [{} for _ in range(count)]
+    for place, flat in zip(found[::2], found[1::2], strict=True):
+        hashes[int(place) - 1] = dict(_pairs(flat))
+    return hashes
 
 
 def _tally(flat: Any) -> Tally:

@@ -1,7 +1,7 @@
 --[[ push: add what one process has counted, once; renew its trials; read windows.
 
-  KEYS  processes (zset), sequence of this process (string), meta (hash), answers to a call (list),
-        then `adding` hashes of counters, `reading` hashes of counters, `renewing` hashes of leases
+  KEYS  processes (zset), sequence of this process (string), meta (hash), who has yet to answer a call (set),
+        the word that all have (list), then `adding` hashes of counters, `reading` hashes of counters, `renewing` hashes of leases
   ARGV  process, sequence, epoch to use if there is none, ms that counts are kept, ms that a process is live,
         ms of a lease, adding, reading, renewing, answering ("1" or ""),
         then for each hash to add to a JSON list [field, count, field, count ...],
@@ -10,7 +10,8 @@
 
   A sequence that was applied before adds nothing. Live processes are listed only when something is read.
 ]]
-local processes, applied, meta, answers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local processes, applied, meta, awaited, answered = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local fixed = 5
 local process, sequence, epoch = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local keep, live_for, lease_for = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local adding, reading, renewing = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -23,7 +24,7 @@ redis.call("HSETNX", meta, "epoch", epoch)
 if sequence > tonumber(redis.call("GET", applied) or "0") then
   redis.call("SET", applied, sequence, "PX", math.max(600000, 2 * keep))
   for i = 1, adding do
-    local counters, counts = KEYS[4 + i], cjson.decode(ARGV[10 + i])
+    local counters, counts = KEYS[fixed + i], cjson.decode(ARGV[10 + i])
     for f = 1, #counts, 2 do
       redis.call("HINCRBY", counters, counts[f], counts[f + 1])
     end
@@ -34,7 +35,7 @@ end
 redis.call("ZADD", processes, now, process)
 
 for i = 1, renewing do
-  local leases, token = KEYS[4 + adding + reading + i], ARGV[10 + adding + i]
+  local leases, token = KEYS[fixed + adding + reading + i], ARGV[10 + adding + i]
   local lease = redis.call("HGET", leases, token)
   if lease then
     local ends, longest = lease:match("^(%d+):(%d+)$")
@@ -45,9 +46,9 @@ for i = 1, renewing do
   end
 end
 
-if answering then
-  redis.call("RPUSH", answers, process)
-  redis.call("PEXPIRE", answers, 1000)
+if answering and redis.call("SREM", awaited, process) == 1 and redis.call("EXISTS", awaited) == 0 then
+  redis.call("RPUSH", answered, "all")
+  redis.call("PEXPIRE", answered, 1000)
 end
 
 local live, read = {}, {}
@@ -55,7 +56,7 @@ if reading > 0 then
   redis.call("ZREMRANGEBYSCORE", processes, "-inf", now - live_for)
   live = redis.call("ZRANGE", processes, 0, -1)
   for i = 1, reading do
-    read[i] = redis.call("HGETALL", KEYS[4 + adding + i])
+    read[i] = redis.call("HGETALL", KEYS[fixed + adding + i])
   end
 end
 
