@@ -15,7 +15,7 @@ PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz01
 	MIFOS_CHECKER_USERNAME=checker MIFOS_CHECKER_PASSWORD=check
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test check bench lock
+.PHONY: help up setup test check bench charts lock
 
 help:
 	@echo "make up      serve in development mode on HOST:PORT (127.0.0.1:8000), with all that is not configured"
@@ -23,6 +23,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   lint, types, architecture, deployment, migrations, API schema"
 	@echo "make bench   measure the price of a guarded call"
+	@echo "make charts  write README's price section and docs/charts/ anew; ARGS=FILE: from that run of make bench"
 	@echo "make lock    compile requirements/ anew from pyproject.toml"
 
 setup: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
@@ -36,6 +37,9 @@ test: $(VENV)/dev.stamp $(VENV)/checkout.stamp
 
 bench: $(VENV)/dev.stamp $(OPOSSUM)/node_modules/.package-lock.json
 	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
+
+charts: $(VENV)/dev.stamp
+	@exec $(BIN)/python -m tests.benchmarks.readme $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

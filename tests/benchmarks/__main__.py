@@ -42,11 +42,11 @@ from tests.programs import RedisServer
 FULL = Effort(
     rounds=7,
     turn_seconds=0.25,
-    trips=150,
+    trips=120,
     polled_trips=8,
-    course_seconds=7,
+    course_seconds=6,
     window_seconds=2,
-    windows=3,
+    windows=2,
 )
 TINY = Effort(
     rounds=2,

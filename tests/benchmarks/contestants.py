@@ -140,10 +140,9 @@ def _interlock(name: str, url: str) -> Guard:
 
 def _interlock_redis(name: str, url: str) -> Guard:
     import interlock
-    from interlock.integrations.redis import RedisStorage
 
     breaker = interlock.CircuitBreaker(
-        name=name, config=interlock.Config(wait_duration_in_open=STAYS_OPEN), storage=RedisStorage(connect(url))
+        name=name, config=interlock.Config(wait_duration_in_open=STAYS_OPEN), storage=_interlock_storage(url)
     )
     return Guard(call=breaker.call, rejection=interlock.CircuitOpenError)
 
@@ -177,6 +176,13 @@ def one_after_the_other(guards: list[Guard]) -> Guard:
 
 def _pybreaker_crowd(count: int, name: str, url: str) -> Guard:
     return one_after_the_other([_pybreaker(f"{name}-{number}", url) for number in range(count)])
+
+
+@functools.cache
+def _interlock_storage(url: str) -> Any:
+    from interlock.integrations.redis import RedisStorage
+
+    return RedisStorage(connect(url))
 
 
 def _status(count: int, name: str, url: str) -> Guard:
@@ -326,12 +332,23 @@ def _configure_django(url: str) -> None:
         return
     settings.configure(
         INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "breaker"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "file:bench?mode=memory&cache=shared"}},
         CACHES={"breaker": addresses.redis_cache(url, None, None)} if url else {},
         BREAKER={"NAMESPACE": "bench"},
         USE_TZ=True,
     )
     django.setup()
+    _make_tables()
+
+
+def _make_tables() -> None:
+    """Where the background looks what operators said of breakers that Redis does not know."""
+    from django.db import connection
+
+    from breaker.models import OperatorAct
+
+    with connection.schema_editor() as editor:
+        editor.create_model(OperatorAct)
 
 
 def _call_rejected() -> type[Exception]:

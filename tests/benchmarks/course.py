@@ -165,7 +165,7 @@ def shown(value: float, unit: Unit) -> str:
     if unit is Unit.A_SECOND:
         return f"{value:,.0f}/s" if value >= 100 else f"{value:.3g}/s"
     for name, size in _SIZES[unit]:
-        if abs(value) >= size:
+        if abs(value) >= size * 0.9995:  # what three digits would round up to it
             return f"{value / size:.3g} {name}"
     name, size = _SIZES[unit][-1]
     return f"{value / size:.3g} {name}"

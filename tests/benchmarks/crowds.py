@@ -1,7 +1,7 @@
 """Many breakers in one process: what its background costs, how much memory it takes, how long it takes to begin.
 
-* The background's price is the processor time of all threads but the one that presses, as a share of one core. All
-  processes of the session run at once: processor time is counted, not the wall's.
+* The background's price is the processor time of all threads but the one that presses, as a share of one core. Our
+  processes run at once, and then the peers': processor time is counted, not the wall's.
 * `idle`: nobody calls. What a process does once a minute (it registers its breakers anew) is made to happen in a window
   of its own, and a sixtieth of a second's part of it is in the figure; beside it stands what one such turn takes.
 * `busy`: 300 calls a second, each to the next breaker.
@@ -86,14 +86,15 @@ MEMORY = Course(
 
 
 def measure(courses: Sequence[Course], effort: Effort, url: str) -> Measured:
-    rows = [row for row in _ALL if not contestants.missing(_CAST[row][0])]
-    contestants.empty(url)
-    cast = []
-    for place, row in enumerate(rows):
-        who, count = _CAST[row]
-        cast.append((lives, who, effort.some(count), f"{url.rpartition('/')[0]}/{place + 1}"))
-    with playing(cast) as players:
-        seen = _watch(dict(zip(rows, players, strict=True)), effort)
+    seen: Book = {course.name: {} for course in SESSION.courses}
+    there = [row for row in _ALL if not contestants.missing(_CAST[row][0])]
+    for rows in ([row for row in there if row in _OURS], [row for row in there if row not in _OURS]):
+        cast = []
+        for place, row in enumerate(rows):
+            who, count = _CAST[row]
+            cast.append((lives, who, effort.some(count), f"{url.rpartition('/')[0]}/{place + 1}"))
+        with playing(cast) as players:
+            _watch(dict(zip(rows, players, strict=True)), effort, seen)
     for course in courses:
         absent = {row: Figure(missing=contestants.missing(_CAST[row][0])) for row in course.rows}
         yield course, absent | seen[course.name]
@@ -102,23 +103,23 @@ def measure(courses: Sequence[Course], effort: Effort, url: str) -> Measured:
 SESSION = Session(courses=(JOIN, IDLE, BUSY, MEMORY), measure=measure)
 
 
-def _watch(players: dict[str, Player], effort: Effort) -> Book:
-    seen: Book = {course.name: {} for course in SESSION.courses}
+def _watch(players: dict[str, Player], effort: Effort, seen: Book) -> None:
     before = {row: player.ask("memory") for row, player in players.items()}
     for row, player in players.items():  # one after the other: this is the wall's time
         took = player.ask("join")
         if row in _OURS:
             seen[JOIN.name][row] = Figure(values=[took])
+    _windows(players, ("watch", effort.window_seconds, 0), 1)  # what the beginning left to do is done
     idle = _windows(players, ("watch", effort.window_seconds, 0), effort.windows)
-    minutely = _windows(players, ("minute", effort.window_seconds, 0), effort.windows)
+    ours = {row: player for row, player in players.items() if row in _OURS}
+    minutely = _windows(ours, ("minute", effort.window_seconds, 0), effort.windows)
     busy = _windows(players, ("watch", effort.window_seconds, CALLS_A_SECOND), effort.windows)
     for row, player in players.items():
-        turn = max(0.0, minutely[row].median - idle[row].median) * effort.window_seconds if row in _OURS else 0.0
-        beside = {"CPU of a registration": turn} if row in _OURS else {}
+        turn = (minutely[row].median - idle[row].median) * effort.window_seconds if row in ours else 0.0
+        beside = {"CPU of a registration": max(0.0, turn)} if row in ours else {}
         seen[IDLE.name][row] = Figure(values=[share + turn / MINUTE for share in idle[row].values], beside=beside)
         seen[BUSY.name][row] = Figure(values=[share + turn / MINUTE for share in busy[row].values])
         seen[MEMORY.name][row] = Figure(values=[player.ask("memory") - before[row]])
-    return seen
 
 
 def _windows(players: dict[str, Player], order: Any, windows: int) -> dict[str, Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,8 +18,8 @@ LIBRARIES = ("pybreaker", "interlock-cb", "baldur-framework", "nopanic-redis", "
 _UNITS = {Unit.SECONDS: "second", Unit.BYTES: "byte", Unit.A_SECOND: "integer", Unit.CORES: "second"}
 _FACTS = ("cpu_count", "cpu_model_name", "load_avg_1min", "platform", "python_implementation", "python_version")
 _BESIDE = "beside: "
-_LEAST = 1e-12
-"""Stands for zero, which pyperf does not keep."""
+_LEAST, _NEVER = 1e-12, 1e12
+"""Stand for zero and infinity, which pyperf does not keep."""
 
 
 def circumstances(url: str) -> dict[str, Any]:
@@ -52,12 +53,18 @@ def keep(path: Path, courses: Sequence[Course], book: Book, facts: Mapping[str, 
 def _run(course: Course, row: str, figure: Figure, facts: Mapping[str, Any], digits: int) -> pyperf.Run:
     more = {f"{_BESIDE}{name}": _rounded(value, digits) for name, value in figure.beside.items()}
     about = {"name": f"{course.name} | {row}", "description": course.title, "unit": _UNITS[course.unit]}
-    values = [max(_rounded(value, digits), _LEAST) for value in figure.values]
+    values = [min(max(_rounded(value, digits), _LEAST), _NEVER) for value in figure.values]
     return pyperf.Run(values, metadata={**facts, **more, **about}, collect_metadata=False)
 
 
 def _rounded(value: float, digits: int) -> float:
     return float(f"{value:.{digits}g}")
+
+
+def _read(value: float) -> float:
+    if value <= _LEAST:
+        return 0.0
+    return math.inf if value >= _NEVER else value
 
 
 def load(path: Path) -> tuple[Book, dict[str, Any]]:
@@ -68,7 +75,9 @@ def load(path: Path) -> tuple[Book, dict[str, Any]]:
         about = benchmark.get_metadata()
         course, _, row = str(about["name"]).partition(" | ")
         beside = {name.removeprefix(_BESIDE): value for name, value in about.items() if name.startswith(_BESIDE)}
-        values = [0.0 if value <= _LEAST else value for value in benchmark.get_values()]
+        values = [
+            0.0 if value <= _LEAST else math.inf if value >= _NEVER else value for value in benchmark.get_values()
+        ]
         book.setdefault(course, {})[row] = Figure(values=values, beside=beside)
         facts = {name: value for name, value in about.items() if not name.startswith(_BESIDE)}
     for own in ("name", "description", "unit"):

@@ -34,12 +34,9 @@ PEERS = (
 )
 ROWS = (OURS, *PEERS)
 
-CLOSED_GOALS = (
-    Times(peer=PYBREAKER, at_most=2),
-    Times(peer=INTERLOCK_REDIS, at_most=1),
-    Times(peer=PYBREAKER_REDIS, at_most=1 / 70),
-)
-REJECTED_GOALS = (Times(peer=PYBREAKER, at_most=1),)
+_SMALL = Times(peer=PYBREAKER_REDIS, at_most=1 / 70)
+CLOSED_GOALS = (Times(peer=PYBREAKER, at_most=2), Times(peer=INTERLOCK_REDIS, at_most=1), _SMALL)
+REJECTED_GOALS = (Times(peer=PYBREAKER, at_most=1), _SMALL)
 
 
 def _on(threads: int) -> str:

@@ -1,0 +1,204 @@
+"""README's price section, and all of docs/charts/, from the figures of a run: `make charts ARGS=var/bench/RUN.json`.
+
+Without a run it renders anew what is published. Nobody writes in that section by hand: a test compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import charts, kept, plan, report
+from tests.benchmarks.course import Book, Course, shown
+from tests.benchmarks.traffic import RATES
+
+CHECKOUT = Path(__file__).parents[2]
+CHARTS = CHECKOUT / "docs" / "charts"
+PUBLISHED = CHARTS / "price.json"
+README = CHECKOUT / "README.md"
+BEGIN, END = "<!-- measured: begin (make charts) -->", "<!-- measured: end -->"
+DIGITS = 4
+"""Of a published value."""
+
+Cell = Callable[[Course, str, Book], str]
+
+
+def price(course: Course, row: str, book: Book) -> str:
+    """Ratio first, its spread, and what one takes."""
+    figure = book[course.name][row]
+    amount = shown(figure.median, course.unit)
+    if row == course.subject:
+        return f"**1** · {amount}"
+    return f"**{report.ratio_of(book[course.name].get(course.subject), figure).replace('  ', '** ', 1)} · {amount}"
+
+
+def ranks(course: Course, row: str, book: Book) -> str:
+    figure = book[course.name][row]
+    return f"{shown(figure.median, course.unit)} / {shown(figure.rank(99), course.unit)}"
+
+
+def amount(course: Course, row: str, book: Book) -> str:
+    return shown(book[course.name][row].median, course.unit)
+
+
+def wire(course: Course, row: str, book: Book) -> str:
+    """Commands a second, and how many round trips they came in."""
+    trips = shown(book[course.name][row].beside.get("round trips", 0.0), course.unit)
+    return f"{amount(course, row, book).removesuffix('/s')} ({trips.removesuffix('/s')})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Courses side by side: one table."""
+
+    title: str
+    columns: Sequence[tuple[str, str]]
+    """Heading and course."""
+    cell: Cell
+
+    def lines(self, courses: Mapping[str, Course], book: Book) -> Iterator[str]:
+        columns = [(heading, courses[name]) for heading, name in self.columns if name in book]
+        if not columns:
+            return
+        rows = list(dict.fromkeys(row for _, course in columns for row in course.rows if row in book[course.name]))
+        yield from ("", f"{self.title}:", "")
+        yield f"| | {' | '.join(heading for heading, _ in columns)} |"
+        yield f"|---|{'---|' * len(columns)}"
+        for row in rows:
+            cells = [self.cell(course, row, book) if row in book[course.name] else "" for _, course in columns]
+            yield f"| {row} | {' | '.join(cells)} |"
+
+
+RATIO = "**ours / theirs** (p10..p90 over the rounds) · median"
+GRIDS = (
+    Grid(
+        title=f"A guarded call, closed; {RATIO}",
+        columns=(
+            *((f"{threads} thread{'s' * (threads > 1)}", f"closed-{threads}") for threads in (1, 8, 32)),
+            ("0.2 s on 8 threads", "slow-8"),
+        ),
+        cell=price,
+    ),
+    Grid(
+        title=f"A rejected call; {RATIO}",
+        columns=tuple((f"{threads} thread{'s' * (threads > 1)}", f"rejected-{threads}") for threads in (1, 8, 32)),
+        cell=price,
+    ),
+    Grid(
+        title="From the deciding failure to the last worker's knowing; p50 / p99",
+        columns=(
+            ("idle", "trip-idle"),
+            ("gthread: 32 threads each, 2,000 calls/s in all", "trip-gthread"),
+            ("8 threads each spinning", "trip-spin"),
+            ("only the hearer spinning", "trip-hearer"),
+        ),
+        cell=ranks,
+    ),
+    *(
+        Grid(
+            title=f"Redis commands a second (and round trips), by the rate of {kind} calls",
+            columns=tuple((f"{rate:,}/s", f"traffic-{name}-{rate}") for rate in RATES),
+            cell=wire,
+        )
+        for kind, name in (("successful", "success"), ("rejected", "rejected"))
+    ),
+    Grid(
+        title="Many breakers in one process",
+        columns=(
+            ("a call", "crowd-call"),
+            ("background, idle", "crowd-idle"),
+            ("background, 300 calls/s", "crowd-busy"),
+            ("memory", "crowd-memory"),
+            ("until all follow", "crowd-join"),
+        ),
+        cell=amount,
+    ),
+    *(
+        Grid(
+            title=f"A status read of {count:,} breakers; **first / this** (p10..p90) · median",
+            columns=(("", name),),
+            cell=price,
+        )
+        for count, name in ((12, "status-12"), (1_000, "status-1000"))
+    ),
+    Grid(
+        title="Beyond a limit of 0.1 s, from a peer that; p50 / p99",
+        columns=(
+            ("is silent", "deadline-silent"),
+            ("drips headers", "deadline-headers"),
+            ("drips the body", "deadline-body"),
+        ),
+        cell=ranks,
+    ),
+)
+SHOWN = {name for grid in GRIDS for _, name in grid.columns}
+OTHERS = tuple(
+    Grid(title=f"{course.title}; {RATIO}", columns=(("", course.name),), cell=price)
+    for course in plan.COURSES
+    if course.name not in SHOWN
+)
+
+
+def section(book: Book, facts: Mapping[str, Any]) -> str:
+    """What stands between the marks."""
+    courses = {course.name: course for course in plan.COURSES}
+    when, where, what = report.machine(facts)
+    lines = [f"`{facts['command']}`, {when}; {where}; {what}."]
+    for grid in (*GRIDS, *OTHERS):
+        lines += grid.lines(courses, book)
+    lines += ["", *_goals(book), ""]
+    lines += [f"![{name.removesuffix('.svg')}](docs/charts/{name})" for name, _ in charts.draw(book)]
+    return "\n".join(lines)
+
+
+def _goals(book: Book) -> Iterator[str]:
+    found = list(report.verdicts(plan.COURSES, book))
+    missed = [(course, verdict) for course, verdict in found if not verdict.met]
+    yield f"Of {len(found)} goals {len(found) - len(missed)} are met." + (" Missed:" if missed else "")
+    if missed:
+        yield ""
+    for course, verdict in missed:
+        yield f"* {course.title}: {verdict.goal}, is {verdict.found}"
+
+
+def inserted(readme: str, book: Book, facts: Mapping[str, Any]) -> str:
+    """README with its marked section as these figures have it."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{section(book, facts)}\n{END}{after}"
+
+
+def whole_table(book: Book, facts: Mapping[str, Any]) -> str:
+    """What the run printed."""
+    lines = [*report.machine(facts), ""]
+    for course in plan.COURSES:
+        if course.name in book:
+            lines += [*report.table(course, book[course.name])]
+            lines += [report.verdict_line(verdict) for _, verdict in report.verdicts([course], book)] + [""]
+    return "\n".join([*lines, *report.summary(plan.COURSES, book), ""])
+
+
+def files(book: Book, facts: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Everything that is rendered from a run."""
+    yield README, inserted(README.read_text("utf-8"), book, facts)
+    yield CHARTS / "price.txt", whole_table(book, facts)
+    for name, chart in charts.draw(book):
+        yield CHARTS / name, chart
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make charts", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("run", type=Path, nargs="?", help="the JSON of a run; without it, the published one")
+    run = parser.parse_args().run
+    if run is not None:
+        kept.keep(PUBLISHED, plan.COURSES, *kept.load(run), digits=DIGITS)
+    for path, content in files(*kept.load(PUBLISHED)):
+        path.write_text(content, "utf-8")
+        print(path.relative_to(CHECKOUT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What README and docs/charts/ say is what the published run measured, and a chart says what its figures are."""
+
+import math
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import kept, plan, readme
+from tests.benchmarks.course import Book, Figure, Times, Unit, Within, ratios, shown
+from tests.benchmarks.svg import Bar, Line, bars, lines
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def published() -> tuple[Book, dict[str, object]]:
+    return kept.load(readme.PUBLISHED)
+
+
+def test_what_is_published_is_what_the_run_renders(published: tuple[Book, dict[str, object]]) -> None:
+    stale = [path.name for path, content in readme.files(*published) if path.read_text("utf-8") != content]
+    assert stale == [], "make charts writes them anew"
+
+
+def test_no_chart_is_left_of_an_earlier_run(published: tuple[Book, dict[str, object]]) -> None:
+    rendered = {path.name for path, _ in readme.files(*published) if path.parent == readme.CHARTS}
+    assert {path.name for path in readme.CHARTS.iterdir()} == {*rendered, readme.PUBLISHED.name}
+
+
+def test_the_published_run_is_a_whole_one(published: tuple[Book, dict[str, object]]) -> None:
+    _, facts = published
+    assert facts["command"] == "make bench"
+
+
+def test_what_is_kept_comes_back(tmp_path: Path) -> None:
+    course = plan.COURSES[0]
+    figure = Figure(values=[1.23456e-6, 0.0, math.inf], beside={"CPU": 2.5})
+    kept.keep(tmp_path / "run.json", [course], {course.name: {"ours, Redis": figure}}, {"command": "c"}, digits=4)
+    book, facts = kept.load(tmp_path / "run.json")
+    assert book == {course.name: {"ours, Redis": Figure(values=[1.235e-6, 0.0, math.inf], beside={"CPU": 2.5})}}
+    assert facts["command"] == "c"
+
+
+def test_a_ratio_is_made_round_by_round() -> None:
+    assert ratios(Figure(values=[1, 10]), Figure(values=[2, 5])).values == [0.5, 2]
+
+
+def test_rows_without_the_same_rounds_are_compared_by_their_medians() -> None:
+    assert ratios(Figure(values=[1, 2, 3]), Figure(values=[4])).values == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("goal", "met"), [(Times(peer="b", at_most=0.5), True), (Times(peer="b", at_least=0.6), False)]
+)
+def test_a_goal_against_a_peer(goal: Times, met: bool) -> None:
+    course = plan.COURSES[0]
+    verdict = goal.judge(course, {course.name: {course.subject: Figure(values=[1.0]), "b": Figure(values=[2.0])}})
+    assert verdict is not None
+    assert verdict.met is met
+
+
+@pytest.mark.parametrize(("at_most", "met"), [(4.0, True), (3.9, False)])
+def test_a_goal_for_a_percentile(at_most: float, met: bool) -> None:
+    course = plan.COURSES[0]
+    goal = Within(row="a", rank=99, at_most=at_most)
+    verdict = goal.judge(course, {course.name: {"a": Figure(values=[1.0, 4.0, 2.0])}})
+    assert verdict is not None
+    assert verdict.met is met
+
+
+def test_a_goal_without_its_rows_is_not_judged() -> None:
+    assert Times(peer="b", at_most=1).judge(plan.COURSES[0], {}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [
+        (1.5e-7, Unit.SECONDS, "150 ns"),
+        (0.0123, Unit.SECONDS, "12.3 ms"),
+        (9.998e-7, Unit.SECONDS, "1 us"),
+        (2_500_000, Unit.BYTES, "2.5 MB"),
+        (0.0123, Unit.CORES, "1.2 %"),
+        (1234.5, Unit.A_SECOND, "1,234/s"),
+        (float("inf"), Unit.SECONDS, "never"),
+    ],
+)
+def test_figures_are_said_with_their_unit(value: float, unit: Unit, said: str) -> None:
+    assert shown(value, unit) == said
+
+
+def test_bars_are_as_long_as_the_logarithm_says() -> None:
+    chart = bars("t", [("g", [Bar(label="a", value=10), Bar(label="b", value=100), Bar(label="c", value=1000)])], str)
+    short, middle, long = (
+        float(bar.attrib["width"]) for bar in ET.fromstring(chart).iter(f"{SVG}rect") if "x" in bar.attrib
+    )
+    assert (short, long) == pytest.approx((0, 2 * middle), abs=0.2)
+
+
+def test_a_line_has_a_point_for_each_figure_that_has_a_place() -> None:
+    chart = lines(
+        "t", [Line(label="a & b", points=[(0, 0.0), (1, 1.0), (2, 10.0), (3, math.inf)])], x_name="x", y_show=str
+    )
+    assert len(list(ET.fromstring(chart).iter(f"{SVG}circle"))) == 2
+
+
+def test_a_chart_can_be_read_on_a_dark_page() -> None:
+    assert "@media (prefers-color-scheme: dark)" in lines(
+        "t", [Line(label="a", points=[(1, 1)])], x_name="x", y_show=str
+    )
