@@ -25,7 +25,7 @@ class Ear:
 
     def __init__(self, sync: Sync) -> None:
         self._sync = sync
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._cursor = ""
         self._turn = self._asked_in = 0
         """How often the ear was set: what was heard in a former turn comes from a store that holds no more."""
@@ -46,7 +46,7 @@ class Ear:
             self._thread = thread
 
     def set(self, cursor: str) -> None:
-        """Listen from here on."""
+        """Listen from here on. Whoever holds what `hear` takes must not call this."""
         with self._lock:
             self._cursor = cursor
             self._turn += 1
@@ -66,7 +66,7 @@ class Ear:
             if turn != self._turn:
                 return
             self._cursor = heard.cursor
-        self._sync.hear(heard.changed)
+            self._sync.hear(heard.changed)
         self.calls.extend(call for call in heard.calls if call.process != self._sync.process)
         if self.calls:
             self._expecting = True

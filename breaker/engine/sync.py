@@ -382,9 +382,9 @@ class Sync:
         if self.sharing:
             try:
                 self.ear.listen(seconds)
-                self._answer()
             except StoreError as error:
                 self.lose(str(error))
+            self._answer()
 
     def hear(self, changed: Sequence[tuple[str, Snapshot]]) -> None:
         """Follow what others, or this process, made of circuits. Raises StoreError."""
@@ -403,9 +403,12 @@ class Sync:
     def _answer(self) -> None:
         while self.ear.calls:
             call = self.ear.calls.popleft()
-            with haste():
-                asked = [self.circuits[name] for name in call.names if name in self.circuits]
-                self.link.flush(answer=call.id, only=asked)
+            asked = [self.circuits[name] for name in call.names if name in self.circuits]
+            try:
+                with haste():
+                    self.link.flush(answer=call.id, only=asked)
+            except StoreError as error:
+                self.lose(str(error))
 
     def _follow(self, name: str, snapshot: Snapshot) -> None:
         """Take what the shared store says of a circuit, unless it is older than what it said before."""
@@ -571,11 +574,11 @@ class Sync:
         found = self._introduce([self.circuits[name] for name in alone])
         if self._epoch and (epoch != self._epoch or counted.seq < self._seq):
             self.lost_acts.of(alone)
+        self.ear.set(cursor)
         with self._mode:
             away = self.monotonic() - self._lost_at if self._lost_at is not None else None
             self.sharing, self._joined_before, self._lost_at = True, True, None
             self._epoch, self._seq, self._seq_pushed = epoch, counted.seq, counted.seq
-            self.ear.set(cursor)
             self.joined.set()
             for name, snapshot in found.items():
                 self._follow(name, snapshot)

@@ -740,6 +740,15 @@ def test_no_thread_to_be_had_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> N
     assert breaker.current_state == "open"
 
 
+def test_who_loses_the_store_over_a_call_for_counts_says_so_and_keeps_nobody_from_opening() -> None:
+    wired = Wired()
+    first, second = wired.breakers
+    wired.cables[1].lose_answer_of = "push"
+    fail(first, 5)
+    assert (first.current_state, wired.told("StoreLost")) == ("open", 1)
+    assert not second.sync.sharing
+
+
 def test_the_opener_answers_its_caller_only_when_the_others_have_heard() -> None:
     cluster = Cluster(3)
     breakers = cluster.breakers()

@@ -272,7 +272,8 @@ class RedisStore:
             for entry, fields in entries:
                 after[stream] = entry
                 if stream == calls:
-                    called.append(Call(**json.loads(fields["call"])))
+                    call = json.loads(fields["call"])
+                    called.append(Call(call["id"], call["process"], call["names"]))
                 else:
                     snapshot = decode(fields["data"], rev=fields["rev"], seq=int(fields["seq"]))
                     changed.append((fields["name"], snapshot))
