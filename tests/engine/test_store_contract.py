@@ -376,3 +376,17 @@ def test_counts_expire(redis_store: tuple[RedisStore, redis.Redis]) -> None:
     push(store, 1, counts=counts(g_s=1), keep_ms=5_000)
     (key,) = client.keys("*:counts:*")
     assert 0 < client.pttl(key) <= 5_000
+
+
+def test_a_push_takes_as_many_commands_however_many_slots_its_latencies_fall_into(
+    redis_store: tuple[RedisStore, redis.Redis],
+) -> None:
+    store, client = redis_store
+    push(store, 1, counts=counts(g_s=1, h_1=1))  # the script is there
+
+    def commands(sequence: int, slots: int) -> int:
+        before = client.info("stats")["total_commands_processed"]
+        push(store, sequence, counts=counts(g_s=slots, **{f"h_{slot}": 1 for slot in range(slots)}))
+        return int(client.info("stats")["total_commands_processed"]) - before
+
+    assert commands(2, 1_200) == commands(3, 1)
