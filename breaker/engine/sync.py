@@ -36,6 +36,7 @@ from breaker.engine.lost_acts import LostActs
 from breaker.engine.machine import Snapshot, State
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import (
+    LEASE_MS,
     Pushed,
     Registration,
     Store,
@@ -304,10 +305,29 @@ class Sync:
         assert self.shared is not None
         seed = self._last_shared.get(circuit.name) or circuit.snapshot
         now = self.now()
+        if seed.state is State.HALF_OPEN:
+            self._seed_shut(circuit, seed)
+            return
         if seed.state is State.OPEN:  # another server's clock: what is left of the wait, never more than a whole one
             left = max(0, min(seed.until - now, _reset_ms(circuit.policy)))
             seed = dataclasses.replace(seed, since=now + left - (seed.until - seed.since), until=now + left)
         self.shared.write(Write(name=circuit.name, expected=None, after=seed, deadline=now + 1000))
+
+    def _seed_shut(self, circuit: Circuit, seed: Snapshot) -> None:
+        """Half open, but its leases went with the data, and a trial may be under way: the next one comes as after the
+        death of a holder, a lease later."""
+        assert self.shared is not None
+        due = machine.Transition(
+            id=machine.new_generation(),
+            before=State.HALF_OPEN,
+            after=State.OPEN,
+            reset_ms=LEASE_MS,
+            why={"trial": "lost"},
+        )
+        after = machine.apply(seed, due, self.now())
+        write = Write(name=circuit.name, expected=None, after=after, event=_event(due), deadline=self.now() + 1000)
+        if self.shared.write(write).won:
+            self._tell_transition(circuit, due, after)
 
     # -- the beat --------------------------------------------------------------------------------------------------
 
@@ -461,22 +481,25 @@ class Sync:
         if self.shared is not None and not self.sharing:
             due = dataclasses.replace(due, why={**due.why, "alone": True})
         after = machine.apply(snapshot, due, self.now())
-        event = {"kind": "transition", "from": due.before.value, "to": due.after.value, "why": due.why}
+        event = _event(due)
         won = self._write(circuit, snapshot, after, event, not_before=not_before, token=due.token)
         if won is None:
             won = self._write(circuit, snapshot, after, event, not_before=not_before, token=due.token)
         if won:
-            self.tell(
-                events.Transitioned(
-                    breaker=circuit.name,
-                    labels=circuit.labels,
-                    before=due.before,
-                    after=due.after,
-                    snapshot=after,
-                    why=after.why,
-                )
-            )
+            self._tell_transition(circuit, due, after)
         return bool(won)
+
+    def _tell_transition(self, circuit: Circuit, due: machine.Transition, after: Snapshot) -> None:
+        self.tell(
+            events.Transitioned(
+                breaker=circuit.name,
+                labels=circuit.labels,
+                before=due.before,
+                after=due.after,
+                snapshot=after,
+                why=after.why,
+            )
+        )
 
     def _write(
         self,
@@ -606,6 +629,11 @@ class Sync:
                 why={**alone.why, "alone": True},
             )
             self.make(circuit, found, due)
+
+
+def _event(due: machine.Transition) -> dict[str, Any]:
+    """A transition as the stream has it."""
+    return {"kind": "transition", "from": due.before.value, "to": due.after.value, "why": due.why}
 
 
 def _registration(circuit: Circuit) -> Registration:

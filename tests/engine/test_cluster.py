@@ -463,6 +463,24 @@ def test_a_store_that_comes_back_empty_is_seeded() -> None:
     assert wired.store.load(["x"]).records["x"].snapshot.state.value == "OPEN"
 
 
+def test_a_trial_whose_lease_was_lost_with_the_data_is_followed_by_another_a_lease_later() -> None:
+    wired = Wired(reset_timeout=1, timeout=60)
+    first, second = wired.breakers
+    fail(first, 5)
+    wired.cluster.advance(1)
+    running = first.admit()
+    wired.store._empty()
+    wired.cluster.advance(1.5)  # all have found out and put back what they know
+    assert [rejected(breaker) for breaker in wired.breakers] == [True, True]
+    running.settle(None, None)  # it may have been overtaken, so it decides nothing
+    assert states(wired.breakers) == ["open"] * 2
+    wired.cluster.advance(2)
+    assert not rejected(second)
+    assert wired.cluster.transitions() == [
+        "CLOSED>OPEN", "OPEN>HALF_OPEN", "HALF_OPEN>OPEN", "OPEN>HALF_OPEN", "HALF_OPEN>CLOSED",
+    ]  # fmt: skip
+
+
 def test_what_operators_said_is_looked_up_when_the_store_has_lost_it() -> None:
     lost: list[str] = []
     wired = Wired()
