@@ -44,7 +44,7 @@ _ALL = tuple(_CAST)
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """Ten times the breakers may cost so many times ten times as much, what none at all would cost set aside."""
+    """A breaker among most may cost so many times what one among many does."""
 
     at_most: float
 
@@ -52,15 +52,14 @@ class Linear:
         rows = book.get(course.name, {})
         if not all(row in rows for row in _OURS):
             return None
-        few, many, most = (rows[row].median for row in _OURS)
-        ideal = max(many - few, 1e-9) * (MOST - FEW) / (MANY - FEW)
-        found = (most - few) / ideal
-        goal = f"{MOST:,} breakers at most {self.at_most:g} x linear"
+        many, most = (rows[crowd(OURS, count)].median / count for count in (MANY, MOST))
+        goal = f"one of {MOST:,} costs at most {self.at_most:g} x what one of {MANY:,} does"
+        found = most / max(many, 1e-12)
         return Verdict(met=found <= self.at_most, goal=goal, found=f"{found:.3g}")
 
 
 _SMALL = Within(row=crowd(OURS, MANY), rank=50, at_most=0.02)
-_LINEAR = Linear(at_most=1.5)
+_LINEAR = Linear(at_most=1.25)
 JOIN = Course(name="crowd-join", title="Until all breakers follow the shared state", rows=_OURS, goals=(_LINEAR,))
 IDLE = Course(
     name="crowd-idle",

@@ -110,7 +110,7 @@ def lines(
         parts.append(_text(left - 8, scale(mark) + 4, y_show(mark), "small end"))
     for goal, said in goals:
         parts.append(f'<line class="goal" x1="{left}" x2="{right}" y1="{scale(goal):.1f}" y2="{scale(goal):.1f}"/>')
-        parts.append(_text(left + 6, scale(goal) - 5, said, "small goals"))
+        parts.append(_text(right - 4, scale(goal) - 5, said, "small end goals"))
     parts += [_text(place, bottom + 20, f"{x:,g}", "small mid") for x, place in places.items()]
     parts.append(_text((left + right) / 2, bottom + 38, x_name, "small mid"))
     for number, line in enumerate(series):
