@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -116,19 +117,21 @@ def _watch(players: dict[str, Player], effort: Effort, seen: Book) -> None:
     for row, player in players.items():
         turn = (minutely[row].median - idle[row].median) * effort.window_seconds if row in ours else 0.0
         beside = {"CPU of a registration": max(0.0, turn)} if row in ours else {}
-        seen[IDLE.name][row] = Figure(values=[share + turn / MINUTE for share in idle[row].values], beside=beside)
-        seen[BUSY.name][row] = Figure(values=[share + turn / MINUTE for share in busy[row].values])
+        for course, figure in ((IDLE, idle[row]), (BUSY, busy[row])):
+            values = [share + turn / MINUTE for share in figure.values]
+            seen[course.name][row] = Figure(values=values, beside=figure.beside | (beside if course is IDLE else {}))
         seen[MEMORY.name][row] = Figure(values=[player.ask("memory") - before[row]])
 
 
 def _windows(players: dict[str, Player], order: Any, windows: int) -> dict[str, Figure]:
-    """Shares of a core, all players at once."""
+    """Shares of a core, all players at once; beside them, of the last window, those of our threads by name."""
     shares = {row: Figure() for row in players}
     for _ in range(windows):
         for player in players.values():
             player.tell(order)
         for row, player in players.items():
-            shares[row].values.append(player.hear())
+            share, shares[row].beside = player.hear()
+            shares[row].values.append(share)
     return shares
 
 
@@ -191,14 +194,25 @@ _BEGINNINGS: dict[str, Callable[[int, str], Beginning]] = {
 }
 
 
-def _background(guard: contestants.Guard | None, seconds: float, rate: float) -> float:
+def _background(guard: contestants.Guard | None, seconds: float, rate: float) -> tuple[float, dict[str, float]]:
     assert guard is not None
     ends = time.monotonic() + seconds
-    wall, whole, mine = time.perf_counter(), time.process_time(), time.thread_time()
+    wall, whole, mine, ours = time.perf_counter(), time.process_time(), time.thread_time(), _our_threads()
     for _ in paced(rate, ends):
         guard.call(contestants.answer)
+    took = time.perf_counter() - wall
     spent = time.process_time() - whole - (time.thread_time() - mine)
-    return max(0.0, spent) / (time.perf_counter() - wall)
+    each = {f"share {name}": (now - ours.get(name, 0.0)) / took for name, now in sorted(_our_threads().items())}
+    return max(0.0, spent) / took, each
+
+
+def _our_threads() -> dict[str, float]:
+    """Seconds of processor time of the engine's threads, by name."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("breaker-") and thread.ident]
+    return {
+        thread.name.removeprefix("breaker-"): time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
+        for thread in threads
+    }
 
 
 @contextlib.contextmanager
