@@ -15,7 +15,7 @@ PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz01
 	MIFOS_CHECKER_USERNAME=checker MIFOS_CHECKER_PASSWORD=check
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test check bench charts lock
+.PHONY: help up setup test check bench charts conformance lock
 
 help:
 	@echo "make up      serve in development mode on HOST:PORT (127.0.0.1:8000), with all that is not configured"
@@ -24,6 +24,7 @@ help:
 	@echo "make check   lint, types, architecture, deployment, migrations, API schema"
 	@echo "make bench   measure the price of a guarded call"
 	@echo "make charts  write README's price section and docs/charts/ anew; ARGS=FILE: from that run of make bench"
+	@echo "make conformance   run published traces on ours and on other circuit breakers"
 	@echo "make lock    compile requirements/ anew from pyproject.toml"
 
 setup: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
@@ -40,6 +41,9 @@ bench: $(VENV)/dev.stamp $(OPOSSUM)/node_modules/.package-lock.json
 
 charts: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.benchmarks.readme $(ARGS)
+
+conformance: $(VENV)/dev.stamp
+	@exec $(BIN)/python -m tests.conformance $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
