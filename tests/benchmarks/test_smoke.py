@@ -10,7 +10,11 @@ from tests.benchmarks import kept, plan
 from tests.benchmarks.course import Book
 
 CHECKOUT = Path(__file__).parents[2]
-LEFT_OUT = ("closed-8", "closed-32", "rejected-1", "rejected-32", "status-1000", "trip-spin", "trip-hearer")
+LEFT_OUT = {
+    *("closed-8", "closed-32", "rejected-1", "rejected-32", "status-1000"),
+    *("trip-spin", "trip-hearer", "deadline-headers"),
+    *(f"traffic-{kind}-{rate}" for kind in ("success", "rejected") for rate in (300, 1_000)),
+}
 """Others of their kind run: these differ by a number."""
 COURSES = [course for course in plan.COURSES if course.name not in LEFT_OUT]
 
