@@ -35,6 +35,11 @@ def price(course: Course, row: str, book: Book) -> str:
     return f"**{report.ratio_of(book[course.name].get(course.subject), figure).replace('  ', '** ', 1)} · {amount}"
 
 
+def price_and_more(course: Course, row: str, book: Book) -> str:
+    """The same, and what else was seen."""
+    return ", ".join(filter(None, (price(course, row, book), report.beside(book[course.name][row]))))
+
+
 def ranks(course: Course, row: str, book: Book) -> str:
     figure = book[course.name][row]
     return f"{shown(figure.median, course.unit)} / {shown(figure.rank(99), course.unit)}"
@@ -136,7 +141,7 @@ GRIDS = (
 )
 SHOWN = {name for grid in GRIDS for _, name in grid.columns}
 OTHERS = tuple(
-    Grid(title=f"{course.title}; {RATIO}", columns=(("", course.name),), cell=price)
+    Grid(title=f"{course.title}; {RATIO}", columns=(("", course.name),), cell=price_and_more)
     for course in plan.COURSES
     if course.name not in SHOWN
 )

@@ -52,7 +52,7 @@ def beside(figure: Figure) -> str:
 
 
 def _amount(name: str, value: float) -> str:
-    if name.startswith("CPU"):
+    if name.startswith(("CPU", "first", "p50", "p99")):
         return shown(value, Unit.SECONDS)
     return shown(value, Unit.CORES) if name.startswith("share") else f"{value:.4g}"
 
