@@ -48,7 +48,7 @@ class Figure:
     values: list[float] = field(default_factory=list)
     """One for each round, so that the same place in two rows is the same moment; or one for each event."""
     beside: dict[str, float] = field(default_factory=dict)
-    """What else was seen: "CPU ...", "p50 ...", "p99 ...", "first ..." in seconds, "share ..." of a core, or a count."""
+    """What else was seen, by name: CPU, p50, p99 and first in seconds, share of a core, anything else a count."""
     missing: str = ""
     """Why there are no values."""
 
