@@ -73,7 +73,7 @@ def read(sync: Sync, names: Sequence[str] | None = None) -> tuple[Records, bool]
     if sync.shared is not None and asks:
         try:
             if sync.sharing:
-                sync.link.flush()
+                sync.flush()
             found = sync.shared.load(names, windows=windows)
             unseen = [name for name in windows if name not in found.records] if names is None else []
             more = sync.shared.load(unseen, windows=windows).records if unseen else {}

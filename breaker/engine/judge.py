@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -69,10 +69,10 @@ class Judge:
                 # Who answers has heard of it: the next call of this caller is rejected by whoever takes it.
                 self._look(others, opened)
 
-    def _pushed(self, circuits: Iterable[Circuit]) -> Pushed:
+    def _pushed(self, circuits: Sequence[Circuit]) -> Pushed:
         """Send what was counted of circuits; their windows as the cluster has them."""
         wants = {circuit.name: Window.of(circuit.policy) for circuit in circuits}
-        return self._sync.link.flush(wants=wants, only=circuits)
+        return self._sync.flush(wants=wants, only=circuits)
 
     def _look(self, others: frozenset[str], circuits: Sequence[Circuit]) -> Windows:
         """The windows once the others have sent what they have: their unsent successes must not be missed when one

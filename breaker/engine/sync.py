@@ -140,6 +140,9 @@ class Sync:
         self._followed: set[str] = set()
         self._restless = {name for name, snapshot in self._snapshots().items() if snapshot.ends()}
         self._epoch = ""
+        self._newest = (0, "")
+        """Number and rev of the newest write that was followed."""
+        self._other_past = False
         self._seq = self._seq_pushed = 0
         self.ear = Ear(self)
         self._registered_at = self._ticked_at = float("-inf")
@@ -362,17 +365,31 @@ class Sync:
         if strangers := self.circuits.keys() - self._followed:
             self._enter([self.circuits[name] for name in strangers])
         self.trials.forget_overdue()
-        if self.link.owing or self.trials or now - self.link.pushed_at >= HEARTBEAT:
-            heard = self._seq  # before the push: the ear may be ahead of its answer
-            self._catch_up(self.link.flush(), heard=heard)
+        if self._other_past or self.link.owing or self.trials or now - self.link.pushed_at >= HEARTBEAT:
+            self._catch_up(self.flush())
         if self.verbose and now - self._ticked_at >= TICK_MS / 1000:
             self._ticked_at = now
             if self.shared.claim("tick", milliseconds=TICK_MS - 100):
                 self.tell(events.Tick())
 
-    def _catch_up(self, pushed: Pushed, *, heard: int) -> None:
+    def flush(
+        self,
+        *,
+        answer: str = "",
+        wants: Mapping[str, Window] | None = None,
+        only: Iterable[Circuit] | None = None,
+    ) -> Pushed:
+        """As the link does, and notice where the answer shows that the store was emptied or has gone back in time: what
+        it numbers lower may then be newer, so that the next beat takes all anew. Raises StoreError."""
+        epoch, heard = self._epoch, max(self._seq, self._newest[0])  # before the push: the ear may be ahead of it
+        pushed = self.link.flush(answer=answer, wants=wants, only=only)
+        if pushed.epoch != epoch or pushed.seq < heard:
+            self._other_past = True
+        return pushed
+
+    def _catch_up(self, pushed: Pushed) -> None:
         """Compare what the store says it has with what was heard since it said so the last time."""
-        if pushed.epoch != self._epoch or pushed.seq < heard:
+        if self._other_past:
             self._recover(pushed.epoch)
         elif self._seq < self._seq_pushed:
             self._pull()
@@ -382,11 +399,13 @@ class Sync:
         """The store was emptied or has gone back in time: give it what it lost, take what it has."""
         assert self.shared is not None
         self.ear.set(self.shared.cursor())
+        self._newest = (0, "")
         self._followed.clear()
         self._enter(list(self.circuits.values()))
         self.lost_acts.of(self.circuits)
         self._epoch = epoch
         self._pull()
+        self._other_past = False
 
     def _pull(self) -> None:
         """Take every circuit as the store has it."""
@@ -410,6 +429,9 @@ class Sync:
         """Follow what others, or this process, made of circuits. Raises StoreError."""
         gap = False
         for name, snapshot in changed:
+            number, rev = self._newest
+            if snapshot.seq == number and snapshot.rev != rev:  # what was followed under that number was undone
+                self._other_past = True
             gap = gap or snapshot.seq > self._seq + 1
             self._seq = max(self._seq, snapshot.seq)
             self._follow(name, snapshot)
@@ -426,9 +448,10 @@ class Sync:
             asked = [self.circuits[name] for name in call.names if name in self.circuits]
             try:
                 with haste():
-                    self.link.flush(answer=call.id, only=asked)
+                    self.flush(answer=call.id, only=asked)
             except StoreError as error:
                 self.lose(str(error))
+                self.ear.calls.clear()
 
     def _follow(self, name: str, snapshot: Snapshot) -> None:
         """Take what the shared store says of a circuit, unless it is older than what it said before."""
@@ -440,6 +463,7 @@ class Sync:
                 return
             self._followed.add(name)
             self._last_shared[name] = snapshot
+            self._newest = max(self._newest, (snapshot.seq, snapshot.rev))
             before = self._set(circuit, snapshot)
         circuit.tell_change(before)
 
@@ -602,6 +626,7 @@ class Sync:
             away = self.monotonic() - self._lost_at if self._lost_at is not None else None
             self.sharing, self._joined_before, self._lost_at = True, True, None
             self._epoch, self._seq, self._seq_pushed = epoch, counted.seq, counted.seq
+            self._newest, self._other_past = (0, ""), False
             self.joined.set()
             for name, snapshot in found.items():
                 self._follow(name, snapshot)

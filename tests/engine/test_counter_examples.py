@@ -1,0 +1,40 @@
+"""Schedules in which the engine once strayed from the reference, shrunk; each is lived through by both again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from breaker.engine.policy import Policy
+from tests.engine.model.schedules import Schedule
+
+POLICY = Policy(
+    timeout=1,
+    reset_timeout=1,
+    rolling_count_timeout=8,
+    rolling_count_buckets=4,
+    volume_threshold=2,
+)
+
+
+def begun(workers: int = 1, **options: Any) -> Schedule:
+    schedule = Schedule()
+    schedule.begin([POLICY] * workers, alike=True, **options)
+    return schedule
+
+
+def live(schedule: Schedule, *steps: tuple[str, dict[str, Any]]) -> None:
+    for step, arguments in steps:
+        getattr(schedule, step)(**arguments)
+        schedule.agrees()
+
+
+def test_an_open_circuit_is_not_stuck_when_the_store_was_emptied_under_it() -> None:
+    """Its own half-open, written under a number that it had heard before, was taken for old; and so each one after."""
+    schedule = begun()
+    live(
+        schedule,
+        ("call", {"which": 0, "kinds": ["f", "f"]}),
+        ("store_emptied", {}),
+        ("all_is_well_for_a_while", {}),
+    )
+    assert schedule.workers[0].breaker.current_state == "half-open"
