@@ -119,6 +119,12 @@ def standing(policy: Policy, snapshot: Snapshot, now: int) -> Standing:
     return Standing(state=state, passes=state is State.CLOSED, enabled=True, forced=forced)
 
 
+def stands_still(policy: Policy, snapshot: Snapshot, now: int) -> bool:
+    """Whether the computed state may not move: under an operator's word, and until one that has ended is lifted."""
+    here = standing(policy, snapshot, now)
+    return not here.enabled or here.forced is not None or snapshot.expired(now)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
     """A change of the computed state that is due."""
@@ -149,8 +155,7 @@ def decide(
     A clock that stepped back never makes OPEN last longer than `reset_timeout`: `waited_ms`, which is monotonic,
     counts as well.
     """
-    here = standing(policy, snapshot, now)
-    if not here.enabled or here.forced or snapshot.expired(now):
+    if stands_still(policy, snapshot, now):
         return None
     match snapshot.state:
         case State.CLOSED if totals is not None and _too_many(policy, totals):

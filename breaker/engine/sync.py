@@ -308,7 +308,8 @@ class Sync:
         assert self.shared is not None
         seed = self._last_shared.get(circuit.name) or circuit.snapshot
         now = self.now()
-        if seed.state is State.HALF_OPEN:
+        under_word = seed.force is not None or seed.switch is False
+        if seed.state is State.HALF_OPEN and not under_word:  # which holds it still, and ends CLOSED
             self._seed_shut(circuit, seed)
             return
         if seed.state is State.OPEN:  # another server's clock: what is left of the wait, never more than a whole one
@@ -639,11 +640,14 @@ class Sync:
         self.judge.rule_on([self.circuits[name] for name in moved])
 
     def _offer(self, circuit: Circuit, alone: Snapshot, last_seen: Snapshot | None, window: Sequence[Tally]) -> None:
-        """An OPEN found alone is taken only if nobody has moved meanwhile and the others cannot judge."""
+        """An OPEN found alone is taken only if nobody has moved meanwhile, no operator has spoken, and the others
+        cannot judge."""
         found = circuit.snapshot
         unmoved = last_seen is not None and found.id == last_seen.id
         mine = alone.state is State.OPEN and alone.id != found.id and alone.until > self.now()
         if not (mine and unmoved and found.state is State.CLOSED):
+            return
+        if machine.stands_still(circuit.policy, found, self.now()):
             return
         if total(window, generation=found.id).completed < circuit.policy.volume_threshold:
             due = machine.Transition(

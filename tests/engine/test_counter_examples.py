@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from breaker.engine.machine import Action
 from breaker.engine.policy import Policy
 from tests.engine.model.schedules import Schedule
 
@@ -38,3 +39,29 @@ def test_an_open_circuit_is_not_stuck_when_the_store_was_emptied_under_it() -> N
         ("all_is_well_for_a_while", {}),
     )
     assert schedule.workers[0].breaker.current_state == "half-open"
+
+
+def test_an_open_found_alone_does_not_move_what_stands_still_under_an_operators_word() -> None:
+    schedule = begun()
+    live(
+        schedule,
+        ("a_command_will_fail", {"which": 0, "command": "push", "how": "cut", "lasts": False}),
+        ("call", {"which": 0, "kinds": ["f"]}),
+        ("operator", {"which": 0, "action": Action.CLOSE, "for_ms": None}),
+        ("call", {"which": 0, "kinds": ["f"]}),
+        ("all_is_well_for_a_while", {}),
+    )
+    assert schedule.workers[0].breaker.snapshot.state.value == "CLOSED"
+
+
+def test_a_half_open_circuit_under_an_operators_word_is_put_back_into_an_emptied_store_as_it_was() -> None:
+    schedule = begun()
+    live(
+        schedule,
+        ("fails", {"which": 0}),
+        ("wait_for_the_trial", {}),
+        ("operator", {"which": 0, "action": Action.OPEN, "for_ms": 2_000}),
+        ("store_emptied", {}),
+        ("time_passes", {"ticks": 5}),
+    )
+    assert schedule.workers[0].breaker.snapshot.state.value == "HALF_OPEN"
