@@ -15,12 +15,13 @@ PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz01
 	MIFOS_CHECKER_USERNAME=checker MIFOS_CHECKER_PASSWORD=check
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test check bench charts conformance lock
+.PHONY: help up setup test prove check bench charts conformance lock
 
 help:
 	@echo "make up      serve in development mode on HOST:PORT (127.0.0.1:8000), with all that is not configured"
 	@echo "make setup   install only"
 	@echo "make test    run the tests"
+	@echo "make prove   drive the engine and a plain reference through random schedules, some minutes"
 	@echo "make check   lint, types, architecture, deployment, migrations, API schema"
 	@echo "make bench   measure the price of a guarded call"
 	@echo "make charts  write README's price section and docs/charts/ anew; ARGS=FILE: from that run of make bench"
@@ -35,6 +36,9 @@ up: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
 
 test: $(VENV)/dev.stamp $(VENV)/checkout.stamp
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+prove: $(VENV)/dev.stamp
+	@exec $(BIN)/python -m tests.engine.model $(ARGS)
 
 bench: $(VENV)/dev.stamp $(OPOSSUM)/node_modules/.package-lock.json
 	@exec $(BIN)/python -m tests.benchmarks $(ARGS)
