@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A release of uv that writes the lock files as they are; needed by nobody but who changes a dependency.
 UV_VERSION := 0.13.9
+# Needed by nobody but who asks what the engine's tests would miss.
+MUTMUT_VERSION := 3.8.1
 
 OPOSSUM := tests/benchmarks/opossum
 
@@ -15,7 +17,11 @@ PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz01
 	MIFOS_CHECKER_USERNAME=checker MIFOS_CHECKER_PASSWORD=check
 
 .DEFAULT_GOAL := help
+<<<<<<< Updated upstream
 .PHONY: help up setup test prove check bench charts conformance lock
+=======
+.PHONY: help up setup test check bench charts lock mutants coverage
+>>>>>>> Stashed changes
 
 help:
 	@echo "make up      serve in development mode on HOST:PORT (127.0.0.1:8000), with all that is not configured"
@@ -25,7 +31,12 @@ help:
 	@echo "make check   lint, types, architecture, deployment, migrations, API schema"
 	@echo "make bench   measure the price of a guarded call"
 	@echo "make charts  write README's price section and docs/charts/ anew; ARGS=FILE: from that run of make bench"
+<<<<<<< Updated upstream
 	@echo "make conformance   run published traces on ours and on other circuit breakers"
+=======
+	@echo "make coverage  run the tests and print the branches that they pass over"
+	@echo "make mutants  break the engine bit by bit: what would its tests miss?"
+>>>>>>> Stashed changes
 	@echo "make lock    compile requirements/ anew from pyproject.toml"
 
 setup: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
@@ -46,8 +57,20 @@ bench: $(VENV)/dev.stamp $(OPOSSUM)/node_modules/.package-lock.json
 charts: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.benchmarks.readme $(ARGS)
 
+<<<<<<< Updated upstream
 conformance: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.conformance $(ARGS)
+=======
+coverage: $(VENV)/dev.stamp $(VENV)/checkout.stamp
+	@rm -rf var/coverage && mkdir -p var/coverage
+	-@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+mutants: $(VENV)/mutants.stamp $(VENV)/checkout.stamp
+	@mkdir -p var
+	@exec $(BIN)/python tests/mutation $(ARGS)
+>>>>>>> Stashed changes
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -81,6 +104,10 @@ $(VENV)/runtime.stamp: requirements/runtime.txt | $(BIN)/python
 $(VENV)/dev.stamp: requirements/dev.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@ $(VENV)/runtime.stamp
+
+$(VENV)/mutants.stamp: $(VENV)/dev.stamp Makefile
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==$(MUTMUT_VERSION)
+	@touch $@
 
 # So that a script anywhere finds `config`, `breaker` and `mifos_gateway`; relative, so that a checkout can be moved.
 $(VENV)/checkout.stamp: | $(BIN)/python

@@ -129,3 +129,79 @@ def test_reset_lifts_every_act() -> None:
     acted = dataclasses.replace(OPEN, force=Force.OPEN, switch=False)
     reset = act_on(acted, Act(id="a", action=Action.RESET), NOW)
     assert (reset.force, reset.switch, reset.state) == (None, None, State.CLOSED)
+
+
+def test_a_transition_carries_the_counts_behind_it() -> None:
+    totals = Totals(successes=1, failures=3, timeouts=2)
+    totals.witnesses.update({("a", "1"): 3, ("a", "2"): 1, ("b", "3"): 1})
+    due = decide(Policy(), CLOSED, totals, NOW)
+    assert due is not None
+    assert due.why == {
+        "successes": 1, "failures": 3, "timeouts": 2, "errorRate": 83.33, "processes": 3, "hosts": 2
+    }  # fmt: skip
+
+
+def test_a_trials_transition_says_how_the_trial_ended() -> None:
+    due = decide(Policy(), HALF_OPEN, None, NOW, trial=("token", Outcome.TIMEOUT))
+    assert due is not None
+    assert due.why == {"trial": "timeout"}
+
+
+def test_only_an_open_circuit_has_an_end_of_its_own() -> None:
+    closing = decide(Policy(), HALF_OPEN, None, NOW, trial=("token", Outcome.SUCCESS))
+    assert closing is not None
+    assert apply(HALF_OPEN, closing, NOW).until == 0
+    assert (OPEN.ends(), CLOSED.ends()) == ([OPEN.until], [])
+
+
+def test_a_circuit_changes_when_an_act_ends() -> None:
+    acted = dataclasses.replace(CLOSED, force=Force.OPEN, force_until=NOW + 1, switch=False, switch_until=NOW + 2)
+    assert acted.ends() == [NOW + 1, NOW + 2]
+
+
+def test_a_disable_ends_at_its_time_and_leaves_a_fresh_closed_circuit() -> None:
+    disabled = act_on(OPEN, Act(id="a", action=Action.DISABLE, for_ms=5_000), NOW)
+    before, end = NOW + 4_999, NOW + 5_000
+    assert [standing(Policy(), disabled, now).enabled for now in (before, end)] == [False, True]
+    assert [disabled.expired(now) for now in (before, end)] == [False, True]
+    assert machine.lift_expired(disabled, before) == disabled
+    lifted = machine.lift_expired(disabled, end)
+    assert (lifted.switch, lifted.switch_until, lifted.state, lifted.since) == (None, None, State.CLOSED, end)
+    assert lifted.rev == lifted.id != disabled.id
+
+
+def test_a_disabled_circuit_is_shown_as_not_enabled() -> None:
+    assert standing(Policy(enabled=False), CLOSED, NOW).enabled is False
+
+
+@pytest.mark.parametrize(("ended", "left"), [("force", "switch"), ("switch", "force")])
+def test_an_act_that_ends_leaves_the_other_in_force(ended: str, left: str) -> None:
+    acted = dataclasses.replace(
+        CLOSED, force=Force.OPEN, switch=False, **{f"{ended}_until": NOW, f"{left}_until": NOW + 1}
+    )
+    lifted = machine.lift_expired(acted, NOW)
+    assert (getattr(lifted, ended), getattr(lifted, f"{ended}_until")) == (None, None)
+    assert (getattr(lifted, left), getattr(lifted, f"{left}_until")) == (getattr(acted, left), NOW + 1)
+
+
+def test_acts_that_end_together_are_lifted_together() -> None:
+    acted = dataclasses.replace(CLOSED, force=Force.OPEN, switch=False, force_until=NOW, switch_until=NOW)
+    assert (machine.lift_expired(acted, NOW).force, machine.lift_expired(acted, NOW).switch) == (None, None)
+
+
+def test_an_act_that_has_ended_is_lifted_before_anything_else_is_decided() -> None:
+    ended = dataclasses.replace(CLOSED, force=Force.CLOSED, force_until=NOW)
+    assert decide(Policy(), ended, Totals(failures=100), NOW) is None
+
+
+@pytest.mark.parametrize("action", [Action.RELEASE, Action.ENABLE, Action.RESET])
+def test_a_circuit_that_starts_afresh_stands_since_now_and_has_no_end(action: Action) -> None:
+    after = act_on(OPEN, Act(id="a", action=action), NOW)
+    assert (after.since, after.until, after.why) == (NOW, 0, {})
+
+
+def test_an_act_is_dated_when_it_is_made_and_keeps_its_end_and_date_when_it_is_applied_again() -> None:
+    made = act_on(CLOSED, Act(id="a", action=Action.OPEN, for_ms=5_000), NOW)
+    assert (made.act_at, made.force_until) == (NOW, NOW + 5_000)
+    again = act_on(CLOSED, Act(id="a", action=Action.OPEN, until=made.force_until, act_at=NOW), NOW + 3_000)
+    assert (again.act_at, again.force_until) == (NOW, NOW + 5_000)

@@ -75,3 +75,92 @@ def test_a_good_name_passes(name: str) -> None:
 def test_a_bad_or_reserved_name_is_refused(name: str) -> None:
     with pytest.raises(PolicyError, match="name="):
         check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("timeout", 3600),
+        ("timeout", 0.001),
+        ("error_threshold_percentage", 0),
+        ("error_threshold_percentage", 100),
+        ("volume_threshold", 1),
+        ("volume_threshold", 1_000_000),
+        ("rolling_count_buckets", 1000),
+        ("rolling_count_buckets", 1),
+        ("capacity", 1),
+        ("capacity", None),
+        ("half_open_max_calls", 2),
+        ("enabled", False),
+    ],
+)
+def test_the_ends_of_every_range_are_allowed(option: str, value: object) -> None:
+    assert getattr(Policy.of({option: value}), option) == value
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("timeout", 3600.5, "timeout=3600.5: seconds, not milliseconds; at most 3600"),
+        ("timeout", 0, "timeout=0: a number of seconds greater than 0 is needed"),
+        ("timeout", None, "timeout=None: a number is needed"),
+        ("error_threshold_percentage", 100.5, "error_threshold_percentage=100.5: a percentage from 0 to 100 is needed"),
+        ("volume_threshold", 1_000_001, "volume_threshold=1000001: a whole number from 1 to 1000000 is needed"),
+        ("volume_threshold", True, "volume_threshold=True: a whole number from 1 to 1000000 is needed"),
+        ("rolling_count_buckets", 1001, "rolling_count_buckets=1001: at most 1000 slices"),
+        ("enabled", None, "enabled=None: True or False is needed"),
+        ("resetTimeout", 5, "resetTimeout: no such option; did you mean reset_timeout?"),
+        (
+            "colour",
+            5,
+            (
+                "colour: no such option; there are timeout, error_threshold_percentage, reset_timeout, "
+                "rolling_count_timeout, rolling_count_buckets, volume_threshold, rolling_percentiles_enabled, enabled, "
+                "capacity, half_open_max_calls"
+            ),
+        ),
+    ],
+)
+def test_a_message_reads_as_a_sentence(option: str, value: object, message: str) -> None:
+    with pytest.raises(PolicyError) as raised:
+        Policy.of({option: value})
+    assert str(raised.value) == message
+
+
+def test_all_unknown_options_are_named_at_once() -> None:
+    with pytest.raises(PolicyError, match=r"^first: .*; second: "):
+        Policy.of({"first": 1, "timeout": 5, "second": 2})
+
+
+def test_slices_of_ten_milliseconds_are_the_shortest() -> None:
+    assert Policy(rolling_count_timeout=1, rolling_count_buckets=100).bucket_width_ms == 10
+    with pytest.raises(PolicyError) as raised:
+        Policy(rolling_count_timeout=1, rolling_count_buckets=101)
+    assert str(raised.value) == (
+        "rolling_count_buckets=101: slices of 9 ms are too short; use fewer buckets or a longer rolling_count_timeout "
+        "(at least 10 ms a slice)"
+    )
+
+
+def test_options_are_laid_over_a_base() -> None:
+    base = Policy(timeout=7, volume_threshold=9)
+    assert Policy.of({"timeout": 8}, base=base) == Policy(timeout=8, volume_threshold=9)
+    assert Policy.of({}) == Policy()
+
+
+def test_durations_are_kept_as_seconds_with_a_fraction() -> None:
+    assert isinstance(Policy(timeout=5).timeout, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (7, "name=7: 1 to 100 letters, digits and . _ : - are allowed, the first a letter or a digit"),
+        ("a b", "name='a b': 1 to 100 letters, digits and . _ : - are allowed, the first a letter or a digit"),
+        ("Health", "name='Health': reserved for an endpoint; choose another name"),
+    ],
+)
+def test_a_refused_name_is_told_why(name: object, message: str) -> None:
+    with pytest.raises(PolicyError) as raised:
+        check_name(name)  # type: ignore[arg-type]
+    assert str(raised.value) == message

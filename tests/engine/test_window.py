@@ -69,3 +69,49 @@ def test_histograms_merge_without_loss(latencies: list[float], where: int) -> No
     cut = where % len(settled)
     parts = total([_tally(*settled[:cut]), _tally(*settled[cut:])])
     assert parts.histogram == total([_tally(*settled)]).histogram
+
+
+def test_a_tally_is_what_the_stores_keep() -> None:
+    settled = [("g", 0.5, "s"), ("g", 0.25, "f"), ("g", 0.25, "f"), ("old", 2.0, "t"), ("g", 0.0, "r"), ("g", 0.0, "b")]
+    assert tally(settled, host="h", process="p", histogram=True) == {
+        "g|s": 1, "g|f": 2, "g|r": 1, "g|b": 1, "g|u": 1_000_000, "g|w|h|p": 2,
+        "old|t": 1, "old|u": 2_000_000, "old|w|h|p": 1,
+        f"h|{slot(0.5)}": 1, f"h|{slot(0.25)}": 2, f"h|{slot(2.0)}": 1,
+    }  # fmt: skip
+
+
+def test_the_failures_and_timeouts_that_a_process_saw_are_one_count() -> None:
+    totals = total([_tally(("g", 0.1, "f"), ("g", 0.1, "t")), _tally(("g", 0.1, "f"))])
+    assert totals.witnesses == {("h", "p"): 3}
+
+
+def test_the_counts_of_one_generation_leave_the_others_out() -> None:
+    tallies = [_tally(("old", 3.0, "f"), ("new", 1.0, "s"), ("new", 0.0, "r"), ("new", 0.0, "b"))]
+    totals = total(tallies, generation="new")
+    assert (totals.successes, totals.failures, totals.rejects, totals.fallbacks) == (1, 0, 1, 2)
+    assert (totals.latency_us, totals.witnesses) == (1_000_000, {})
+
+
+def test_the_mean_latency_is_of_completed_calls() -> None:
+    assert total([_tally(("g", 1.0, "s"), ("g", 2.0, "t"), ("g", 0.0, "r"))]).latency_mean == pytest.approx(1.5)
+
+
+def test_the_rate_that_is_reported_counts_every_kind_of_error() -> None:
+    totals = Totals(successes=4, failures=1, timeouts=2, rejects=3)
+    assert (totals.completed, totals.fires, totals.error_rate) == (7, 10, 30)
+
+
+def test_a_kind_of_count_that_a_newer_version_keeps_is_passed_over() -> None:
+    assert total([{"g|s": 1, "g|z": 7}]).fires == 1
+
+
+def test_what_is_quicker_or_slower_than_the_histogram_has_a_slot_all_the_same() -> None:
+    totals = total([_tally(("g", 0.0, "s"), ("g", 1e9, "s"))])
+    assert totals.percentile(0.5) == 1e-5
+    assert totals.percentile(1.0) == pytest.approx(1e5, rel=0.03)
+
+
+@pytest.mark.parametrize(("fraction", "seconds"), [(0.5, 1), (0.51, 2), (0.75, 2), (0.76, 3), (1.0, 3)])
+def test_a_percentile_is_the_least_latency_that_so_many_calls_did_not_exceed(fraction: float, seconds: int) -> None:
+    totals = total([_tally(("g", 1, "s"), ("g", 1, "s"), ("g", 2, "s"), ("g", 3, "s"))])
+    assert totals.percentile(fraction) == pytest.approx(seconds, rel=RELATIVE_ERROR * 1.001)

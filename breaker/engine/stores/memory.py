@@ -141,10 +141,13 @@ class MemoryStore:
     def shift(self, milliseconds: int) -> None:
         """The clock was set: move all that is held along with it."""
         with self._lock:
-            moved = {}
+            now = self._clock()
+            moved: dict[Bucket, tuple[int, Tally]] = {}
             for bucket, (end, held) in self._counts.items():
-                number = bucket.number + round(milliseconds / bucket.width_ms)
-                moved[dataclasses.replace(bucket, number=number)] = (end + milliseconds, held)
+                # By whole buckets, and none into the future, where no window would find it.
+                number = min(bucket.number + round(milliseconds / bucket.width_ms), now // bucket.width_ms)
+                _, both = moved.setdefault(dataclasses.replace(bucket, number=number), (end + milliseconds, {}))
+                merge(both, held)
             self._counts = moved
             self._circuits = {name: shifted(one, milliseconds) for name, one in self._circuits.items()}
             for leases in self._leases.values():

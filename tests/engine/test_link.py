@@ -1,0 +1,272 @@
+"""What one process sends to the stores: once, in order, in portions; and the store's clock, as it learns it."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from breaker.engine.link import AT_ONCE, Link
+from breaker.engine.policy import Policy
+from breaker.engine.stores.base import Bucket, Push, Pushed, StoreError, Window
+from breaker.engine.stores.memory import MemoryStore
+from breaker.engine.window import Settled, total
+from breaker.testing import Clock
+
+AHEAD = 1_700_000_000_000
+"""Milliseconds that the store's clock is ahead of the process's."""
+
+
+class Recorder(MemoryStore):
+    """Remembers what was pushed; `on_push` runs when a push has been done."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.ahead = AHEAD
+        super().__init__(lambda: int(clock() * 1000) + self.ahead)
+        self.pushes: list[Push] = []
+        self.on_push: Callable[[], None] = lambda: None
+
+    def push(self, push: Push) -> Pushed:
+        self.pushes.append(push)
+        pushed = super().push(push)
+        self.on_push()
+        return pushed
+
+
+class Counted:
+    def __init__(self, name: str, policy: Policy) -> None:
+        self.name, self.policy = name, policy
+        self.outcomes: deque[Settled] = deque()
+
+
+class Wire:
+    """A link over a store under one clock; its circuits count what a test puts into them."""
+
+    def __init__(self, *names: str, shared: bool = True, **options: object) -> None:
+        self.clock = Clock(1_000.0)
+        self.store = Recorder(self.clock)
+        self.circuits = {name: Counted(name, Policy(**options)) for name in names or ("x",)}  # type: ignore[arg-type]
+        self.link = Link(
+            self.store if shared else None,
+            process="p",
+            offset=AHEAD,
+            monotonic=self.clock,
+            circuits=self.circuits.values,
+            renewals=lambda: [("x", "token")],
+        )
+
+    def count(self, kind: str = "s", *, name: str = "x", times: int = 1) -> None:
+        self.circuits[name].outcomes.extend([("g", 0.5, kind)] * times)
+
+    def sent(self) -> list[tuple[int, int]]:
+        """Sequence and completed calls of each push."""
+        return [(push.sequence, total(push.counts.values()).completed) for push in self.store.pushes]
+
+    def lose_the_next_answer(self) -> None:
+        def lose() -> None:
+            self.store.on_push = lambda: None
+            raise StoreError("lost")
+
+        self.store.on_push = lose
+
+
+def test_a_push_says_who_sends_what_and_when() -> None:
+    wire = Wire()
+    wire.count("f", times=2)
+    wire.link.flush(answer="call", wants={"x": Window(6_000, 10)})
+    now = wire.link.now()
+    (push,) = wire.store.pushes
+    assert (push.process, push.sequence, push.now, push.answer) == ("p", 1, now, "call")
+    assert (push.renewals, push.wants) == ([("x", "token")], {"x": Window(6_000, 10)})
+    ((bucket, counted),) = push.counts.items()
+    assert bucket == Bucket("x", 6_000, now // 6_000)
+    assert counted["g|f"] == counted[f"g|w|{socket.gethostname()}|p"] == 2
+
+
+def test_a_push_brings_back_the_windows_that_it_asks_for() -> None:
+    wire = Wire()
+    wire.count(times=3)
+    assert total(wire.link.flush(wants={"x": Window(6_000, 10)}).windows["x"]).successes == 3
+    assert wire.link.flush().windows == {}
+
+
+def test_what_was_sent_is_not_sent_again() -> None:
+    wire = Wire()
+    for _ in range(2):
+        wire.count()
+        wire.link.flush()
+    wire.link.flush()
+    assert wire.sent() == [(1, 1), (2, 1), (3, 0)]
+
+
+def test_a_push_whose_answer_was_lost_goes_again_under_its_number_before_anything_newer() -> None:
+    wire = Wire()
+    wire.count(times=2)
+    wire.lose_the_next_answer()
+    with pytest.raises(StoreError):
+        wire.link.flush()
+    wire.count()
+    wire.link.flush()
+    assert wire.sent() == [(1, 2), (1, 2), (2, 1)]
+    assert total(wire.link.flush(wants={"x": Window(6_000, 10)}).windows["x"]).completed == 3
+
+
+def test_only_the_newest_push_answers_a_call_for_counts() -> None:
+    wire = Wire()
+    wire.lose_the_next_answer()
+    with pytest.raises(StoreError):
+        wire.link.flush()
+    wire.link.flush(answer="call", wants={"x": Window(6_000, 10)})
+    assert [(push.answer, [*push.wants]) for push in wire.store.pushes[1:]] == [("", []), ("call", ["x"])]
+
+
+def test_many_breakers_go_in_portions() -> None:
+    names = [f"b{number}" for number in range(AT_ONCE + 1)]
+    wire = Wire(*names)
+    for name in names:
+        wire.count(name=name)
+    wire.link.flush(answer="call")
+    assert [len(push.counts) for push in wire.store.pushes] == [AT_ONCE, 1]
+    assert [push.sequence for push in wire.store.pushes] == [1, 2]
+    assert [push.answer for push in wire.store.pushes] == ["", "call"]
+    assert len({bucket.name for push in wire.store.pushes for bucket in push.counts}) == AT_ONCE + 1
+
+
+def test_what_waits_to_be_sent_is_owed_until_it_has_arrived() -> None:
+    wire = Wire()
+    assert not wire.link.owing
+    wire.count()
+    wire.link.drain()
+    assert wire.link.owing
+    wire.lose_the_next_answer()
+    with pytest.raises(StoreError):
+        wire.link.flush()
+    assert wire.link.owing
+    wire.link.flush()
+    assert not wire.link.owing
+
+
+def test_a_process_that_shares_with_nobody_owes_nothing() -> None:
+    wire = Wire(shared=False)
+    wire.count()
+    wire.link.drain()
+    assert not wire.link.owing
+    assert wire.link.own_totals("x", Window(6_000, 10)).successes == 1
+
+
+def test_a_probe_sends_nothing_that_was_not_under_way() -> None:
+    wire = Wire()
+    wire.count()
+    wire.link.flush()
+    wire.count()
+    wire.link.drain()
+    wire.link.probe()
+    assert wire.sent() == [(1, 1), (1, 0)]
+    assert wire.link.owing
+
+
+def test_a_probe_brings_what_was_under_way() -> None:
+    wire = Wire()
+    wire.count()
+    wire.lose_the_next_answer()
+    with pytest.raises(StoreError):
+        wire.link.flush()
+    wire.link.probe()
+    assert wire.sent() == [(1, 1), (1, 1)]
+    assert not wire.link.owing
+
+
+def test_some_circuits_may_be_drained_alone() -> None:
+    wire = Wire("x", "y")
+    wire.count(name="x")
+    wire.count(name="y")
+    wire.link.flush(only=[wire.circuits["x"]])
+    assert [bucket.name for bucket in wire.store.pushes[0].counts] == ["x"]
+    assert len(wire.circuits["y"].outcomes) == 1
+
+
+def test_counts_are_kept_for_longer_than_the_longest_window() -> None:
+    wire = Wire()
+    wire.link.flush()
+    wire.link.longest_window_ms = 600_000
+    wire.link.flush()
+    assert [push.keep_ms for push in wire.store.pushes] == [76_000, 751_000]
+
+
+def test_counts_that_no_window_reaches_are_forgotten_while_the_store_is_away() -> None:
+    wire = Wire("old", "new")
+    wire.count(name="old")
+    wire.link.drain()
+    wire.clock.advance(0.25)
+    wire.count(name="new")
+    wire.link.drain()
+    wire.clock.advance(76)
+    wire.link.forget_old()
+    wire.link.flush()
+    assert [bucket.name for bucket in wire.store.pushes[0].counts] == ["new"]
+
+
+def test_a_breaker_without_percentiles_keeps_no_histogram() -> None:
+    wire = Wire(rolling_percentiles_enabled=False)
+    wire.count()
+    wire.link.flush()
+    (counted,) = wire.store.pushes[0].counts.values()
+    assert counted == {"g|s": 1, "g|u": 500_000}
+
+
+def test_counts_of_one_bucket_are_added_up_before_they_are_sent() -> None:
+    wire = Wire(rolling_count_timeout=3_600, rolling_count_buckets=1)
+    for _ in range(3):
+        wire.count()
+        wire.link.drain()
+        wire.clock.advance(1)
+    wire.link.flush()
+    assert [len(push.counts) for push in wire.store.pushes] == [1]
+    assert wire.sent() == [(1, 3)]
+
+
+# -- the store's clock -------------------------------------------------------------------------------------------------
+
+
+def test_the_stores_clock_is_read_in_the_middle_of_the_round_trip() -> None:
+    wire = Wire()
+    wire.store.ahead += 10_000
+    read: list[int] = []
+
+    def take() -> None:
+        read.append(wire.store._clock())
+        wire.clock.advance(0.2)
+
+    wire.store.on_push = take
+    wire.link.flush()
+    assert wire.link.now() == read[0] + 100  # of 200 ms, half were the way back
+    assert wire.link.offset == wire.link.now() - 1_000_200
+
+
+@pytest.mark.parametrize("step", [-3_600_000, 3_600_000, -2_000, 2_000])
+def test_the_own_window_moves_along_when_the_stores_clock_was_set(step: int) -> None:
+    wire = Wire()
+    wire.count("f", times=4)
+    assert wire.link.own_totals("x", Window(1_000, 1)).failures == 0  # kept in buckets of 6 s
+    wire.store.ahead += step
+    wire.link.flush()
+    assert wire.link.own_totals("x", Window(6_000, 10)).failures == 4
+
+
+@pytest.mark.parametrize("step", [501, -501])
+def test_half_a_second_is_a_step_of_the_stores_clock(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire, moved = Wire(), []
+    monkeypatch.setattr(wire.link.local, "shift", moved.append)
+    wire.store.ahead += step
+    wire.link.flush()
+    assert moved == [step]
+
+
+def test_jitter_of_the_stores_clock_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    monkeypatch.setattr(wire.link.local, "shift", lambda milliseconds: pytest.fail("moved"))
+    for step in (500, -500):
+        wire.store.ahead += step
+        wire.link.flush()
