@@ -17,11 +17,7 @@ PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz01
 	MIFOS_CHECKER_USERNAME=checker MIFOS_CHECKER_PASSWORD=check
 
 .DEFAULT_GOAL := help
-<<<<<<< Updated upstream
-.PHONY: help up setup test prove check bench charts conformance lock
-=======
-.PHONY: help up setup test check bench charts lock mutants coverage
->>>>>>> Stashed changes
+.PHONY: help up setup test prove check bench charts conformance coverage mutants lock
 
 help:
 	@echo "make up      serve in development mode on HOST:PORT (127.0.0.1:8000), with all that is not configured"
@@ -31,12 +27,9 @@ help:
 	@echo "make check   lint, types, architecture, deployment, migrations, API schema"
 	@echo "make bench   measure the price of a guarded call"
 	@echo "make charts  write README's price section and docs/charts/ anew; ARGS=FILE: from that run of make bench"
-<<<<<<< Updated upstream
 	@echo "make conformance   run published traces on ours and on other circuit breakers"
-=======
-	@echo "make coverage  run the tests and print the branches that they pass over"
-	@echo "make mutants  break the engine bit by bit: what would its tests miss?"
->>>>>>> Stashed changes
+	@echo "make coverage      run the tests and print the branches that they pass over"
+	@echo "make mutants       break the engine bit by bit: what would its tests miss?"
 	@echo "make lock    compile requirements/ anew from pyproject.toml"
 
 setup: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
@@ -57,10 +50,9 @@ bench: $(VENV)/dev.stamp $(OPOSSUM)/node_modules/.package-lock.json
 charts: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.benchmarks.readme $(ARGS)
 
-<<<<<<< Updated upstream
 conformance: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.conformance $(ARGS)
-=======
+
 coverage: $(VENV)/dev.stamp $(VENV)/checkout.stamp
 	@rm -rf var/coverage && mkdir -p var/coverage
 	-@$(BIN)/coverage run -m pytest $(ARGS)
@@ -70,7 +62,6 @@ coverage: $(VENV)/dev.stamp $(VENV)/checkout.stamp
 mutants: $(VENV)/mutants.stamp $(VENV)/checkout.stamp
 	@mkdir -p var
 	@exec $(BIN)/python tests/mutation $(ARGS)
->>>>>>> Stashed changes
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
