@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import os
 import signal
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +48,16 @@ def mutate_decorated_functions() -> None:
     file_mutation.function_trampoline_arrangement = arrange_bare
 
 
-def choose(modules: list[str], *, again: bool) -> None:
-    """Have mutmut try the mutants of these modules alone; `again` also those that survived before."""
+def choose(modules: list[str], *, again: bool, sample: int) -> None:
+    """Have mutmut try the mutants of these modules alone, `sample` in a hundred and always the same; `again` also
+    those that survived before."""
     collect = mutmut.collect_source_file_mutation_data
 
     def chosen(*, mutant_names: Any) -> Any:
         found, by_path = collect(mutant_names=mutant_names)
         mutants: Mutants = []
         for data, name, result in found:
-            if modules and module_of(name) not in modules:
+            if (modules and module_of(name) not in modules) or zlib.crc32(name.encode()) % 100 >= sample:
                 continue
             tried = result is not None and not (again and status_by_exit_code[result] not in KILLED)
             mutants.append((data, name, result if tried else None))
@@ -68,7 +71,7 @@ def module_of(mutant: str) -> str:
     return mutant.removeprefix("breaker.engine.").rpartition(".")[0]
 
 
-def report(modules: list[str]) -> None:
+def report() -> None:
     mutants, _ = mutmut.collect_source_file_mutation_data(mutant_names=())
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     left = []
@@ -97,24 +100,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("modules", nargs="*", help="such as machine or stores.redis; all of the engine otherwise")
     parser.add_argument("--seconds", type=int, default=0, help="stop after so long; the next run goes on from there")
+    parser.add_argument("--sample", type=int, default=100, help="try so many in a hundred, always the same")
     parser.add_argument("--again", action="store_true", help="try again what survived")
     parser.add_argument("--report", action="store_true", help="only say what is known")
     parser.add_argument("--children", type=int, default=None, help="mutants tried at once (a core each)")
     options = parser.parse_args()
     mutate_decorated_functions()
-    choose(options.modules, again=options.again)
+    choose(options.modules, again=options.again, sample=options.sample)
     if options.report:
-        return report(options.modules)
+        return report()
     with tempfile.TemporaryDirectory(prefix="mutants-", dir=Path.cwd() / "var") as folder:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
         signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
         signal.alarm(options.seconds)
         try:
-            mutmut._run((), options.children)
+            with contextlib.suppress(KeyboardInterrupt):
+                mutmut._run((), options.children)
         finally:
             signal.alarm(0)
             end_servers(folder)
-    return report(options.modules)
+    return report()
 
 
 if __name__ == "__main__":
