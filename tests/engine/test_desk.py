@@ -1,0 +1,188 @@
+"""Operators' acts and readers' looks, where something stands in their way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from breaker.engine import desk
+from breaker.engine.circuit import SharedCircuitBreaker
+from breaker.engine.machine import Act, Action, Force, State
+from breaker.engine.policy import Policy
+from breaker.engine.stores.base import StoreError, Write, Written
+from breaker.engine.sync import Sync
+from breaker.engine.window import total
+from breaker.testing import Clock, Cluster, fail, rejected, succeed
+
+OPEN = Act(id="an-act", action=Action.OPEN)
+
+
+def test_a_circuit_that_nobody_has_seen_can_be_acted_upon() -> None:
+    cluster = Cluster()
+    before, after = desk.act(cluster.workers[0], "x", OPEN, {})
+    assert (before.state, before.force) == (State.CLOSED, None)
+    assert (after.force, after.rev, after.act_at) == (Force.OPEN, "an-act", cluster.workers[0].now())
+    (breaker,) = cluster.breakers()
+    assert rejected(breaker)
+
+
+def test_a_process_that_shares_with_nobody_acts_on_itself() -> None:
+    clock = Clock()
+    alone = Sync(None, monotonic=clock, threads=False)
+    breaker = SharedCircuitBreaker("x", sync=alone)
+    desk.act(alone, "x", OPEN, {})
+    assert breaker.current_state == "open"
+
+
+def test_an_act_is_followed_at_once_where_it_was_made() -> None:
+    (breaker,) = Cluster().breakers()
+    _, after = desk.act(breaker.sync, "x", OPEN, {})
+    assert breaker.snapshot == after
+
+
+def test_the_event_of_an_act_is_written_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    writes = _watched(cluster := Cluster(), monkeypatch)
+    desk.act(cluster.workers[0], "x", OPEN, {"kind": "operation"})
+    (write,) = writes
+    assert (write.event, write.expected) == ({"kind": "operation"}, None)
+    assert write.deadline == cluster.workers[0].now() + 100
+
+
+def test_an_act_that_another_write_overtook_is_made_over_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers()
+    write = cluster.store.write
+
+    def overtaken(asked: Write) -> Written:
+        monkeypatch.setattr(cluster.store, "write", write)
+        fail(second, 5)
+        return write(asked)
+
+    monkeypatch.setattr(cluster.store, "write", overtaken)
+    before, after = desk.act(first.sync, "x", OPEN, {})
+    assert (before.state, after.state, after.force) == (State.OPEN, State.OPEN, Force.OPEN)
+
+
+def test_an_act_that_is_overtaken_again_and_again_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, tried = Cluster(), []
+
+    def refuse(write: Write) -> Written:
+        tried.append(write)
+        cluster.clock.advance(0.3)
+        return Written(won=False, now=0, current=None)
+
+    monkeypatch.setattr(cluster.store, "write", refuse)
+    with pytest.raises(StoreError) as raised:
+        desk.act(cluster.workers[0], "x", OPEN, {})
+    assert str(raised.value) == "others changed the circuit again and again; try once more"
+    assert len(tried) == 4  # within a second
+
+
+def test_an_act_that_is_applied_again_lifts_what_stands_if_it_is_newer() -> None:
+    cluster = Cluster()
+    worker = cluster.workers[0]
+    _, opened = desk.act(worker, "x", OPEN, {})
+    again = Act(id="again", action=Action.RELEASE, act_at=opened.act_at + 1)
+    _, released = desk.act(worker, "x", again, {})
+    assert (released.force, released.act_at) == (None, opened.act_at + 1)
+
+
+def test_an_act_that_is_applied_again_yields_to_one_of_the_same_moment() -> None:
+    worker = Cluster().workers[0]
+    _, opened = desk.act(worker, "x", OPEN, {})
+    found = desk.act(worker, "x", Act(id="again", action=Action.RELEASE, act_at=opened.act_at), {})
+    assert found == (opened, opened)
+
+
+@pytest.mark.parametrize("stands", [Action.OPEN, Action.DISABLE])
+def test_a_reset_that_is_applied_again_lifts_what_it_was_made_for(stands: Action) -> None:
+    worker = Cluster().workers[0]
+    _, made = desk.act(worker, "x", Act(id="made", action=stands), {})
+    _, reset = desk.act(worker, "x", Act(id="again", action=Action.RESET, act_at=made.act_at + 1), {})
+    assert (reset.force, reset.switch) == (None, None)
+
+
+def test_a_reader_may_name_what_it_reads() -> None:
+    cluster = Cluster()
+    for name in ("x", "y"):
+        succeed(cluster.breakers(name)[0], 3)
+    records, shared = desk.read(cluster.workers[0], ["y", "z"])
+    assert shared
+    assert sorted(records.records) == ["y", "z"]
+    assert total(records.records["y"].tallies).successes == 3
+    assert records.records["z"].snapshot is None
+
+
+def test_a_reader_sees_the_breakers_of_others() -> None:
+    cluster = Cluster(2)
+    theirs = SharedCircuitBreaker("theirs", sync=cluster.workers[0])
+    own = SharedCircuitBreaker("own", sync=cluster.workers[1])
+    succeed(theirs, 2)
+    cluster.beat()
+    succeed(own, 3)
+    records, _ = desk.read(own.sync)
+    assert {name: total(one.tallies).successes for name, one in records.records.items()} == {"theirs": 2, "own": 3}
+
+
+def test_a_reader_sees_an_own_breaker_that_the_store_has_not_listed() -> None:
+    cluster = Cluster()
+    (breaker,) = cluster.breakers()
+    cluster.store._registered.clear()  # type: ignore[attr-defined]
+    succeed(breaker)
+    records, shared = desk.read(breaker.sync)
+    assert shared
+    assert total(records.records["x"].tallies).successes == 1
+
+
+def test_a_command_reads_the_store_without_joining() -> None:
+    cluster = Cluster()
+    succeed(cluster.breakers()[0], 2)
+    cluster.beat()
+    command = Sync(cluster.store, monotonic=cluster.clock, threads=False)
+    records, shared = desk.read(command)
+    assert (shared, command.sharing) == (True, False)
+    assert total(records.records["x"].tallies).successes == 2
+
+
+def test_a_reader_sees_its_own_process_when_the_store_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    (breaker,) = cluster.breakers(volume_threshold=9)
+    fail(breaker, 2)
+    cluster.beat()
+
+    def gone(*args: Any, **more: Any) -> Any:
+        raise StoreError("gone")
+
+    monkeypatch.setattr(cluster.store, "load", gone)
+    succeed(breaker)
+    records, shared = desk.read(breaker.sync)
+    assert not shared
+    assert total(records.records["x"].tallies).completed == 3
+    assert breaker.sync.lost_reason == "gone"
+    assert not breaker.sync.sharing
+    named, _ = desk.read(breaker.sync, ["x"])
+    assert [*named.records] == ["x"]
+
+
+def _watched(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[Write]:
+    """The writes that reach the store from now on."""
+    writes: list[Write] = []
+    write = cluster.store.write
+
+    def watched(asked: Write) -> Written:
+        writes.append(asked)
+        return write(asked)
+
+    monkeypatch.setattr(cluster.store, "write", watched)
+    return writes
+
+
+def test_policies_of_a_reader_say_how_long_its_windows_are() -> None:
+    cluster = Cluster()
+    breaker = SharedCircuitBreaker("x", Policy(rolling_count_timeout=600), sync=cluster.workers[0])
+    cluster.beat()
+    succeed(breaker)
+    cluster.advance(300)
+    records, _ = desk.read(breaker.sync)
+    assert total(records.records["x"].tallies).successes == 1

@@ -1,0 +1,251 @@
+"""The half-open door, and what a rejected caller is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from breaker.engine import desk
+from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
+from breaker.engine.machine import Act, Action
+from breaker.engine.policy import Policy
+from breaker.engine.stores.base import Leased, LeaseRequest, StoreError
+from breaker.testing import Cluster, Failure, fail, rejected, succeed
+
+
+class Door:
+    """Workers before a circuit that is half-open."""
+
+    def __init__(self, workers: int = 1, **options: Any) -> None:
+        self.cluster = Cluster(workers)
+        self.breakers = self.cluster.breakers(**{"reset_timeout": 1, **options})
+        self.breaker = self.breakers[0]
+        fail(self.breaker, 5)
+        self.cluster.advance(1)
+        assert self.breaker.current_state == "half-open"
+
+
+def reason(breaker: SharedCircuitBreaker) -> tuple[str, int]:
+    with pytest.raises(CallRejected) as raised:
+        breaker.call(pytest.fail, "called")
+    return raised.value.reason, raised.value.retry_after
+
+
+def test_a_lease_is_asked_for_the_generation_and_for_as_long_as_a_call_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door, asked = Door(timeout=7, half_open_max_calls=3), []
+
+    def lease(request: LeaseRequest) -> Leased:
+        asked.append(request)
+        return Leased(granted=False, now=0)
+
+    monkeypatch.setattr(door.cluster.store, "lease", lease)
+    assert rejected(door.breaker)
+    (request,) = asked
+    assert (request.name, request.generation, request.slots) == ("x", door.breaker.snapshot.id, 3)
+    assert (request.longest_ms, request.deadline) == (8_000, door.breaker.sync.now() + 100)
+
+
+def test_every_trial_has_a_token_of_its_own() -> None:
+    door = Door(half_open_max_calls=2)
+    door.breaker.admit(), door.breaker.admit()
+    tokens = [token for _, token in door.breaker.sync.trials.renewals()]
+    assert len({*tokens}) == 2
+    assert all(token.startswith(door.breaker.sync.process) for token in tokens)
+
+
+def test_who_is_refused_at_the_door_is_told_so() -> None:
+    door = Door()
+    door.breaker.admit()
+    assert reason(door.breaker) == ("half_open", 1)
+
+
+def test_a_process_that_was_refused_asks_again_after_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    door, asked = Door(), []
+
+    def lease(request: LeaseRequest) -> Leased:
+        asked.append(request)
+        return Leased(granted=False, now=0)
+
+    monkeypatch.setattr(door.cluster.store, "lease", lease)
+    for _ in range(5):
+        assert rejected(door.breaker)
+        door.cluster.clock.advance(0.125)
+    assert len(asked) == 3
+
+
+def test_a_trials_success_tells_the_whole_cluster_at_once() -> None:
+    door = Door(2)
+    succeed(door.breaker)
+    assert door.breaker.current_state == "closed"
+    assert not rejected(door.breaker)
+
+
+def test_a_trial_given_up_is_renewed_no_more() -> None:
+    door = Door()
+    permit = door.breaker.admit()
+    permit.settle(None, KeyboardInterrupt())
+    assert not door.breaker.sync.trials
+    door.breaker.admit()  # the lease is free
+
+
+def test_a_trial_beyond_its_time_is_renewed_no_more() -> None:
+    door = Door(timeout=2)
+    door.breaker.admit()
+    door.cluster.advance(3)
+    assert door.breaker.sync.trials
+    door.cluster.advance(0.25)
+    assert not door.breaker.sync.trials
+
+
+def test_a_classifier_that_fails_gives_the_trial_back() -> None:
+    door = Door()
+    door.breaker._classify = lambda result, error: 1 / 0  # type: ignore[assignment]
+    with pytest.raises(ZeroDivisionError):
+        door.breaker._call_with_permit(lambda: None, (), {})
+    assert not door.breaker.sync.trials
+
+
+def test_a_trial_that_outlives_a_reset_decides_nothing() -> None:
+    door = Door()
+    permit = door.breaker.admit()
+    desk.act(door.breaker.sync, "x", Act(id="reset", action=Action.RESET), {})
+    permit.settle(None, Failure())
+    assert door.breaker.current_state == "closed"
+    assert door.cluster.transitions() == ["CLOSED>OPEN", "OPEN>HALF_OPEN"]
+
+
+def test_capacity_is_looked_at_before_the_lease() -> None:
+    door = Door(capacity=1, half_open_max_calls=2)
+    permit = door.breaker.admit()
+    assert reason(door.breaker) == ("capacity", 1)
+    permit.settle(None, None)
+    assert [rejected(door.breaker) for _ in range(3)] == [False] * 3
+
+
+def test_a_call_that_was_never_made_gives_the_trial_back() -> None:
+    from breaker.engine.window import Outcome
+
+    door = Door()
+    door.breaker._classify = lambda result, error: Outcome.REJECT
+    door.breaker._settle_plainness()
+    succeed(door.breaker)
+    assert door.breaker.current_state == "half-open"
+    assert not door.breaker.sync.trials
+    assert door.breaker.success_counter == 0
+
+
+async def test_an_async_trial_decides() -> None:
+    door = Door()
+    assert await door.breaker.call_async(asyncio.sleep, 0, 7) == 7
+    assert door.breaker.current_state == "closed"
+
+
+async def test_an_async_trial_that_fails_opens_again() -> None:
+    door = Door()
+
+    async def boom() -> None:
+        raise Failure
+
+    with pytest.raises(Failure):
+        await door.breaker.call_async(boom)
+    assert door.breaker.current_state == "open"
+
+
+async def test_one_async_trial_at_a_time() -> None:
+    door = Door(capacity=5)
+    trial = asyncio.create_task(door.breaker.call_async(asyncio.sleep, 60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(CallRejected) as raised:
+        await door.breaker.call_async(asyncio.sleep, 0)
+    assert raised.value.reason == "half_open"
+    trial.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await trial
+
+
+async def test_an_async_trial_without_the_store_is_this_process_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door()
+
+    def gone(*args: Any, **more: Any) -> Any:
+        raise StoreError("gone")
+
+    for name in ("lease", "push", "write", "load"):
+        monkeypatch.setattr(door.cluster.store, name, gone)
+    assert await door.breaker.call_async(asyncio.sleep, 0, 7) == 7
+    assert door.breaker.current_state == "closed"
+
+
+async def test_an_async_call_of_a_disabled_breaker_has_no_limit() -> None:
+    (breaker,) = Cluster().breakers(enabled=False, timeout=0.001)
+    assert await breaker.call_async(asyncio.sleep, 0.01, 7) == 7
+
+
+async def test_capacity_bounds_async_calls() -> None:
+    (breaker,) = Cluster().breakers(capacity=1)
+    first = asyncio.create_task(breaker.call_async(asyncio.sleep, 60))
+    await asyncio.sleep(0)
+    with pytest.raises(CallRejected) as raised:
+        await breaker.call_async(asyncio.sleep, 0)
+    assert raised.value.reason == "capacity"
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await breaker.call_async(asyncio.sleep, 0, 7) == 7
+
+
+# -- when to come again ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("waited", "seconds"), [(0, 60), (0.5, 60), (1, 59), (58.5, 2), (59, 1), (59.9, 1)])
+def test_a_rejected_caller_is_told_whole_seconds_rounded_up(waited: float, seconds: int) -> None:
+    (breaker,) = (cluster := Cluster()).breakers()
+    fail(breaker, 5)
+    cluster.clock.advance(waited)
+    assert breaker.retry_after == seconds
+    assert reason(breaker) == ("open", seconds)
+
+
+def test_a_wait_that_is_over_is_told_as_one_second() -> None:
+    (breaker,) = (cluster := Cluster()).breakers()
+    fail(breaker, 5)
+    cluster.clock.advance(300)  # and nobody has beaten meanwhile
+    assert breaker.retry_after == 1
+
+
+@pytest.mark.parametrize(("reset_timeout", "seconds"), [(0.5, 1), (2.5, 3)])
+def test_forced_open_without_an_end_tells_the_reset_timeout_rounded_up(reset_timeout: float, seconds: int) -> None:
+    (breaker,) = Cluster().breakers(reset_timeout=reset_timeout)
+    desk.act(breaker.sync, "x", Act(id="open", action=Action.OPEN), {})
+    assert breaker.retry_after == seconds
+
+
+def test_a_call_of_exactly_its_timeout_is_in_time() -> None:
+    (breaker,) = (cluster := Cluster()).breakers(timeout=5)
+    breaker.call(cluster.clock.advance, 5)
+    with pytest.raises(Failure):
+        breaker.call(_late_failure, cluster)
+    totals = breaker._own_totals()
+    assert (totals.successes, totals.failures, totals.timeouts) == (1, 1, 0)
+
+
+def _late_failure(cluster: Cluster) -> None:
+    cluster.clock.advance(5)
+    raise Failure
+
+
+def test_a_policy_and_labels_may_be_left_out() -> None:
+    breaker = SharedCircuitBreaker("x", sync=Cluster().workers[0])
+    assert (breaker.policy, breaker.labels.as_dict()["service"], breaker.reset_timeout) == (Policy(), "", 60)
+
+
+def test_opening_by_hand_says_whether_it_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    (breaker,) = Cluster().breakers(reset_timeout=7)
+    assert breaker.open() is True
+    assert breaker.open() is True  # it stands already
+    assert breaker.retry_after == 7
+    assert breaker.snapshot.why == {"byHand": True}
