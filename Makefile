@@ -17,7 +17,7 @@ PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz01
 	MIFOS_CHECKER_USERNAME=checker MIFOS_CHECKER_PASSWORD=check
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test prove check bench charts conformance coverage mutants lock
+.PHONY: help up setup test prove check bench charts chaos conformance coverage mutants lock
 
 help:
 	@echo "make up      serve in development mode on HOST:PORT (127.0.0.1:8000), with all that is not configured"
@@ -27,6 +27,7 @@ help:
 	@echo "make check   lint, types, architecture, deployment, migrations, API schema"
 	@echo "make bench   measure the price of a guarded call"
 	@echo "make charts  write README's price section and docs/charts/ anew; ARGS=FILE: from that run of make bench"
+	@echo "make chaos   kill, pause and empty what there is under load, and judge (SEED=7 MINUTES=4)"
 	@echo "make conformance   run published traces on ours and on other circuit breakers"
 	@echo "make coverage      run the tests and print the branches that they pass over"
 	@echo "make mutants       break the engine bit by bit: what would its tests miss?"
@@ -49,6 +50,9 @@ bench: $(VENV)/dev.stamp $(OPOSSUM)/node_modules/.package-lock.json
 
 charts: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.benchmarks.readme $(ARGS)
+
+chaos: $(VENV)/dev.stamp $(VENV)/checkout.stamp
+	@exec $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 conformance: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.conformance $(ARGS)

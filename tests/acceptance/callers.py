@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,9 +44,17 @@ def get(gateway: Gateway, path: str, **headers: str) -> Got:
     return _ask(gateway, "GET", path, headers)
 
 
-def call(gateway: Gateway, path: str = "clients", *, user: str = "maker", method: str = "GET") -> Got:
+def call(
+    gateway: Gateway,
+    path: str = "clients",
+    *,
+    user: str = "maker",
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+) -> Got:
     """Through to MIFOS, on a connection of its own, so that any worker may take it."""
-    return _ask(gateway, method, f"/api/v1/mifos/{user}/{path}", {"Authorization": f"Token {gateway.token}"})
+    url = f"/api/v1/mifos/{user}/{path}"
+    return _ask(gateway, method, url, {"Authorization": f"Token {gateway.token}", **(headers or {})})
 
 
 def _ask(gateway: Gateway, method: str, path: str, headers: dict[str, str]) -> Got:

@@ -66,7 +66,11 @@ class Gateway:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(self._serves_or_ended, "the gateway serves")
+        try:
+            wait_for(self._serves_or_ended, "the gateway serves")
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         if self.process.poll() is not None:
             raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.log}")
 
