@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.programs import PostgresServer, RedisServer
+from config import valkey
+from tests.programs import PostgresServer, RedisServer, needs_program
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +21,20 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     """A real, empty Redis for tests that leave it running: who kills or pauses takes `own_redis`."""
     shared_redis.flush()
     return shared_redis
+
+
+@pytest.fixture(scope="session")
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One real Valkey for the whole run; take `valkey_server`, which comes empty."""
+    server = RedisServer(tmp_path_factory.mktemp("valkey"), program=valkey.program() or needs_program("valkey-server"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def valkey_server(shared_valkey: RedisServer) -> RedisServer:
+    shared_valkey.flush()
+    return shared_valkey
 
 
 @pytest.fixture

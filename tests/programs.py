@@ -49,7 +49,8 @@ def wait_for(is_so: Callable[[], object], what: str, seconds: float = READY_SECO
 class RedisServer:
     """A real Redis (redis-server where it is, else the embedded Valkey) that a test may kill, pause and empty."""
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(self, folder: Path, *, program: str | Path | None = None, **options: str) -> None:
+        self.program = program or shutil.which("redis-server") or valkey.program() or needs_program("redis-server")
         self.folder = folder
         self.options = options
         self.port = free_port()
@@ -57,11 +58,10 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        program = shutil.which("redis-server") or valkey.program() or needs_program("redis-server")
         options = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "appendonly": "no"}
         options |= {name.replace("_", "-"): value for name, value in self.options.items()}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        self.process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([self.program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_for(self._answers, "Redis answers")
         except BaseException:

@@ -1,4 +1,4 @@
-"""What every store does, run over memory and over a real Redis."""
+"""What every store does, run over memory, a real Redis and a real Valkey."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def cluster_of_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCl
     server.kill()
 
 
-@pytest.fixture(params=["memory", "redis", "redis-resp3", "redis-cluster"])
+@pytest.fixture(params=["memory", "redis", "redis-resp3", "redis-cluster", "valkey"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryStore(lambda: int(time.time() * 1000))
@@ -63,7 +63,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         cluster.flushall()
         yield RedisStore(lambda: cluster, namespace="tests")
         return
-    server = request.getfixturevalue("redis_server")
+    server = request.getfixturevalue("valkey_server" if request.param == "valkey" else "redis_server")
     protocol = 3 if request.param == "redis-resp3" else 2
     client = client_of(server, protocol=protocol)
     yield RedisStore(lambda: client, namespace="tests")

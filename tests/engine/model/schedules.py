@@ -7,6 +7,7 @@ of the engine's counts.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, settings
@@ -117,11 +118,13 @@ class Schedule(RuleBasedStateMachine):
     steps = 0
     seen: ClassVar[Counter[str]] = Counter()
     """What has happened in all schedules, lest they be tame."""
+    shared: ClassVar[Callable[[Callable[[], int]], Any]] = SharedMemory
+    """Makes the store, given its clock."""
 
     @initialize(policies=st.lists(POLICIES, min_size=1, max_size=3), alike=st.booleans())
     def begin(self, policies: list[Policy], alike: bool) -> None:
         self.clock = Clock()
-        self.store = SharedMemory(self.clock.ms)
+        self.store = self.shared(self.clock.ms)
         self.world = World(self.clock.ms)
         self.told: list[tuple[str, ...]] = []
         self.workers: list[Worker] = []
