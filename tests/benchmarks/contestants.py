@@ -13,6 +13,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -152,6 +153,7 @@ def _baldur_redis(name: str, url: str) -> Guard:
         "BALDUR_REDIS_URL": url,
         "BALDUR_ADMIN_AUTOSTART": "0",
         "BALDUR_CB_RECOVERY_TIMEOUT": str(STAYS_OPEN),
+        "BALDUR_METRICS_SNAPSHOT_DIR": tempfile.gettempdir(),  # not a folder in the checkout
     }
     import baldur
     from baldur.services.circuit_breaker.exceptions import CircuitBreakerOpenError
