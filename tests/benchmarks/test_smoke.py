@@ -16,7 +16,11 @@ LEFT_OUT = {
     *(f"traffic-{kind}-{rate}" for kind in ("success", "rejected") for rate in (300, 1_000)),
 }
 """Others of their kind run: these differ by a number."""
+PATIENCE = 280
+"""Seconds; it takes 20, and 75 on a machine with ten other things to do."""
 COURSES = [course for course in plan.COURSES if course.name not in LEFT_OUT]
+
+pytestmark = pytest.mark.timeout(PATIENCE + 20)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Book]:
     path = tmp_path_factory.mktemp("bench") / "tiny.json"
     only = ",".join(course.name for course in COURSES)
     command = [sys.executable, "-m", "tests.benchmarks", "--tiny", "--only", only, "--json", str(path)]
-    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=100, check=False)
+    ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ran.returncode == 0, ran.stderr
     book, _ = kept.load(path)
     return ran.stdout, book
