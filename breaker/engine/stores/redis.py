@@ -224,14 +224,14 @@ class RedisStore:
         for some in _portions(registrations, AT_ONCE):
             pipe = self._redis.pipeline(transaction=False)
             pipe.zremrangebyscore(self._key("processes"), "-inf", now - 60_000)
-            for kept in ("meta", "names", "processes", "events", "calls"):
-                pipe.pexpire(self._key(kept), KEPT_UNSEEN_MS)
             pipe.zremrangebyscore(self._key("names"), "-inf", now - UNSEEN_MS)
             for one in some:
                 circuit = self._key("circuit", one.name)
                 pipe.zadd(self._key("names"), {one.name: now})
                 pipe.hset(circuit, "registration", encode_registration(one))
                 pipe.pexpire(circuit, KEPT_UNSEEN_MS)
+            for kept in ("meta", "names", "processes", "events", "calls"):
+                pipe.pexpire(self._key(kept), KEPT_UNSEEN_MS)
             pipe.execute()
 
     # -- leases ----------------------------------------------------------------------------------------------------
