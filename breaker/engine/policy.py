@@ -146,8 +146,7 @@ _READERS = {
 
 
 def _unknown(option: str) -> str:
-    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", option).lower()
-    close = difflib.get_close_matches(snake, _READERS, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(option.lower(), _READERS, n=1)
     remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(_READERS)}"
     return f"{option}: no such option; {remedy}"
 

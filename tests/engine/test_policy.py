@@ -1,5 +1,7 @@
 """Options are validated once, each with its value and the remedy."""
 
+import dataclasses
+
 import pytest
 
 from breaker.engine.policy import Policy, PolicyError, check_name
@@ -125,6 +127,14 @@ def test_a_message_reads_as_a_sentence(option: str, value: object, message: str)
     with pytest.raises(PolicyError) as raised:
         Policy.of({option: value})
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Policy)])
+def test_an_option_in_another_spelling_is_answered_with_ours(field: str) -> None:
+    first, *others = field.split("_")
+    for spelling in (first + "".join(map(str.title, others)) + "s", field.upper(), field.replace("_", "-") + "s"):
+        with pytest.raises(PolicyError, match=rf"; did you mean {field}\?$"):
+            Policy.of({spelling: 1})
 
 
 def test_all_unknown_options_are_named_at_once() -> None:
