@@ -682,7 +682,9 @@ def test_a_forks_copy_of_a_permit_settles_nothing() -> None:
     assert breaker.fail_counter == 0
 
 
-def test_one_sync_that_cannot_be_renewed_after_a_fork_keeps_no_other_from_it() -> None:
+def test_one_sync_that_cannot_be_renewed_after_a_fork_keeps_no_other_from_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     wired = Wired()
     wired.cables[0].cut = True
     with pytest.raises(StoreError):
@@ -690,6 +692,7 @@ def test_one_sync_that_cannot_be_renewed_after_a_fork_keeps_no_other_from_it() -
     others = wired.cluster.workers[1].process
     sync._after_fork_in_child()
     assert wired.cluster.workers[1].process != others
+    assert "breaker state could not be renewed after a fork" in caplog.text
 
 
 def test_a_circuit_whose_key_alone_was_lost_still_opens() -> None:

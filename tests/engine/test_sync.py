@@ -93,7 +93,7 @@ def test_a_process_with_a_trial_renews_it_with_every_beat() -> None:
 
 def test_breakers_are_registered_once_a_minute() -> None:
     beats = Beats()
-    assert beats.asks(600)["register"] == 10
+    assert beats.asks(180)["register"] == 3
 
 
 def test_a_lost_store_is_looked_for_four_times_a_second() -> None:
@@ -312,14 +312,25 @@ def test_a_disable_that_ends_guards_again() -> None:
 
 def test_a_fork_keeps_what_was_known_and_forgets_what_was_counted() -> None:
     beats = Beats()
-    fail(beats.breakers[0], 5)
-    succeed_before = beats.breakers[0]
+    breaker = beats.breakers[0]
+    fail(breaker, 5)
     beats.syncs[0].after_fork()
-    assert succeed_before.current_state == "open"
-    assert rejected(succeed_before)
-    assert (succeed_before.fail_counter, len(beats.syncs[0].circuits)) == (0, 1)
+    assert breaker.current_state == "open"
+    assert rejected(breaker)
+    assert (breaker.fail_counter, len(beats.syncs[0].circuits)) == (0, 1)
     beats.cluster.advance(1)
     assert beats.syncs[0].sharing
+
+
+def test_a_forked_child_comes_to_the_half_open_door_itself() -> None:
+    beats = Beats(reset_timeout=1)
+    fail(beats.breakers[0], 5)
+    beats.cluster.advance(1)
+    beats.breakers[0].admit()  # the parent's
+    beats.syncs[0].after_fork()
+    beats.cluster.advance(2.25)  # which nobody renews
+    assert not rejected(beats.breakers[0])
+    assert beats.breakers[0].current_state == "closed"
 
 
 def test_a_fork_opens_the_half_open_door_in_time() -> None:

@@ -120,6 +120,12 @@ def test_a_call_that_another_turned_away_counts_as_a_reject() -> None:
     assert told.of(events.Rejected) == [events.Rejected(breaker="x", labels=LABELS, reason="bulkhead")]
 
 
+def test_a_call_that_another_turned_away_may_come_again_at_once_though_the_circuit_is_open() -> None:
+    told = Told()
+    fail(told.breaker, 5)
+    assert told.breaker.refuse("bulkhead").retry_after == 1
+
+
 def test_whoever_is_told_may_fail_and_the_call_does_not(caplog: pytest.LogCaptureFixture) -> None:
     told = Told()
     told.breaker.sync._tell = lambda event: 1 / 0
