@@ -627,6 +627,7 @@ class Sync:
             away = self.monotonic() - self._lost_at if self._lost_at is not None else None
             self.sharing, self._joined_before, self._lost_at = True, True, None
             self._epoch, self._seq, self._seq_pushed = epoch, counted.seq, counted.seq
+            self._registered_at = self.monotonic()
             self._newest, self._other_past = (0, ""), False
             self.joined.set()
             for name, snapshot in found.items():

@@ -775,3 +775,17 @@ def test_the_opener_answers_its_caller_only_when_the_others_have_heard() -> None
     breakers = cluster.breakers()
     fail(breakers[0], 5)
     assert states(breakers) == ["open"] * 3  # without a beat of theirs
+
+
+def test_who_joins_registers_its_breakers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(1)
+    registered: list[str] = []
+    register = cluster.store.register
+    monkeypatch.setattr(
+        cluster.store, "register", lambda some: (registered.extend(one.name for one in some), register(some))
+    )
+    second = cluster.worker()
+    SharedCircuitBreaker("x", sync=second)
+    cluster.workers.append(second)
+    cluster.advance(10)
+    assert registered == ["x"]
