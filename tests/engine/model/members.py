@@ -200,6 +200,7 @@ class Member:
             if self._write(view, view.lifted(now)):
                 self._tell("ActEnded")
         elif view.state == "OPEN" and view.moves(self.policy, now) and now >= view.until:
+            self.drain()
             if self.sharing:
                 try:
                     self.flush()

@@ -222,6 +222,21 @@ class Schedule(RuleBasedStateMachine):
         self.wait_for_the_trial()
         self.call(which, [kind])
 
+    @rule(which=WHICH, ticks=st.integers(1, 12), wakes=st.booleans(), kind=st.sampled_from(["s", "f", None]))
+    def a_trial_stalls(self, which: int, ticks: int, wakes: bool, kind: str | None) -> None:
+        """Its holder beats no more, others press meanwhile, and it ends all the same."""
+        self.fails(which)
+        self.wait_for_the_trial()
+        self.admit(which)
+        self.sleeps_or_wakes(which, False)
+        for _ in range(ticks):
+            self.time_passes(1)
+            self.all_press()
+        self.sleeps_or_wakes(which, wakes)
+        self.one_beats(which)
+        self.all_press()
+        self.settle(which, False, kind)
+
     @rule(seconds=st.sampled_from([0.25, 1.0, 5.0, 70.0]))
     def all_stand_still(self, seconds: float) -> None:
         """As a suspended machine does: time passes and nobody beats."""
@@ -266,6 +281,17 @@ class Schedule(RuleBasedStateMachine):
     def a_command_will_fail(self, which: int, command: str, how: Any, lasts: bool) -> None:
         worker = self._worker(which)
         worker.wire.trap = worker.member.wire.trap = (command, how, lasts)
+
+    @rule(which=WHICH, command=st.sampled_from(["push", "write", "lease"]), how=HOW)
+    def a_command_fails(self, which: int, command: str, how: Any) -> None:
+        """Once, in the midst of a trip or of a trial."""
+        if command == "lease":
+            self.fails(which)
+            self.wait_for_the_trial()
+        self.a_command_will_fail(which, command, how, False)
+        self.fails(which)
+        self.time_passes(3)
+        self.all_press()
 
     @rule(which=WHICH, everybody=st.booleans(), how=st.none() | HOW)
     def store_lost_or_back(self, which: int, everybody: bool, how: Any) -> None:

@@ -12,7 +12,7 @@ from tests.engine.model.shared import SharedRedis
 
 
 def test_every_admission_and_state_is_the_references() -> None:
-    run_state_machine_as_test(Schedule, settings=profile(schedules=300, derandomize=True))
+    run_state_machine_as_test(Schedule, settings=profile(schedules=150, derandomize=True))
 
 
 @pytest.mark.parametrize("server", ["redis_server", "valkey_server"])
@@ -24,4 +24,4 @@ def test_so_it_is_over_a_real_server(request: pytest.FixtureRequest, server: str
             def shared(now: Any) -> Any:
                 return SharedRedis(client, now)
 
-        run_state_machine_as_test(OverServer, settings=profile(schedules=15, derandomize=True))
+        run_state_machine_as_test(OverServer, settings=profile(schedules=10, derandomize=True))
