@@ -407,6 +407,7 @@ class Member:
         self.heard = self.said = self.world.store.seq
         found = self._introduced()
         others = self.world.store.totals(self.policy, found.generation)
+        self.registered_at = self.now()
         self.sharing, self.joined_before, self.lost = True, True, False
         self.epoch, self.newest, self.undone = self.world.store.epoch, (0, 0), False
         self.follow(found)
