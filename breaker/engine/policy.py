@@ -145,8 +145,8 @@ _READERS = {
 }
 
 
-def _unknown(option: str) -> str:
-    close = difflib.get_close_matches(option.lower(), _READERS, n=1)
+def _unknown(option: object) -> str:
+    close = difflib.get_close_matches(str(option).lower(), _READERS, n=1)  # a settings' key may be anything
     remedy = f"did you mean {close[0]}?" if close else f"there are {', '.join(_READERS)}"
     return f"{option}: no such option; {remedy}"
 
