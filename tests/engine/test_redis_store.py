@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -26,13 +27,17 @@ class Kept:
     """A store, its client, and how often it has connected."""
 
     def __init__(self, server: RedisServer, **options: Any) -> None:
-        self.client = client_of(server, **options)
+        self._name = f"kept-{secrets.token_hex(4)}"  # the server may be another test's as well
+        self.client = client_of(server, client_name=self._name, **options)
         self.connects = 0
         self.store = RedisStore(self._connect, namespace="tests")
 
     def _connect(self) -> redis.Redis:
         self.connects += 1
         return self.client
+
+    def open_questions(self) -> int:
+        return sum(one["cmd"] == "xread" and one["name"] == self._name for one in self.client.client_list())
 
     def write(self, name: str = "x", **more: Any) -> Any:
         return self.store.write(Write(**{"name": name, "expected": None, "after": newborn(1), "deadline": FAR} | more))
@@ -190,8 +195,7 @@ def test_a_question_stays_open_until_there_are_news(kept: Kept) -> None:
     cursor = kept.store.cursor()
     for _ in range(3):
         assert kept.store.listen(cursor, seconds=0.01).changed == []
-    blocked = [one for one in kept.client.client_list() if one["cmd"] == "xread"]
-    assert len(blocked) == 1
+    assert kept.open_questions() == 1
     kept.write()
     assert kept.store.listen(cursor, seconds=1).changed[0][0] == "x"
 
@@ -201,7 +205,7 @@ def test_hanging_up_ends_the_question_and_the_next_begins_anew(kept: Kept) -> No
     kept.store.listen(cursor, seconds=0)
     kept.store.hang_up()
     kept.store.hang_up()  # a second time does nothing
-    wait_for(lambda: not [one for one in kept.client.client_list() if one["cmd"] == "xread"], "the question is closed")
+    wait_for(lambda: not kept.open_questions(), "the question is closed")
     kept.write()
     assert kept.store.listen(cursor, seconds=1).changed[0][0] == "x"
 
@@ -281,3 +285,15 @@ def test_a_claim_ends_by_itself(kept: Kept) -> None:
     assert kept.store.claim("tock", milliseconds=60_000)
     kept.client.pexpire(PREFIX + "claim:tick", 1)
     wait_for(lambda: kept.store.claim("tick", milliseconds=60_000), "it has ended")
+
+
+@pytest.mark.parametrize(("ends", "longest", "renewed"), [(500, 700, 700), (500, 60_000, 2_000), (-1, 60_000, -1)])
+def test_a_lease_is_renewed_up_to_its_longest_unless_it_has_ended(
+    kept: Kept, ends: int, longest: int, renewed: int
+) -> None:
+    now = kept.store.load([]).now
+    kept.client.hset(PREFIX + "leases:x", "t", f"{now + ends}:{now + longest}")
+    kept.push(renewals=[("x", "t")])
+    until, last = map(int, kept.client.hget(PREFIX + "leases:x", "t").split(b":"))
+    assert until - now == pytest.approx(renewed, abs=400)
+    assert last == now + longest
