@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import crowds, deadline, prices, propagation, traffic
+from tests.benchmarks import crowds, deadline, gateway, prices, propagation, traffic
 from tests.benchmarks.course import Course, Session
 
 SESSIONS: tuple[Session, ...] = (
@@ -11,5 +11,6 @@ SESSIONS: tuple[Session, ...] = (
     propagation.SESSION,
     traffic.SESSION,
     deadline.SESSION,
+    gateway.SESSION,
 )
 COURSES: tuple[Course, ...] = tuple(course for session in SESSIONS for course in session.courses)

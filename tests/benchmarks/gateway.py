@@ -1,0 +1,234 @@
+"""What a request costs in the gateway: requests a second, latency and processor time, beside bare views.
+
+* gunicorn with config/gunicorn.conf.py, production settings, 2 workers of 32 threads, JSON log lines into a file.
+  MIFOS is a program of its own that answers each request at once with 277 bytes of JSON.
+* So many kept-alive connections, as many in each worker, send the next request when the answer is there. The load,
+  MIFOS and the servers share the machine's cores, so the processor time of a request, of all of the workers' threads,
+  is the robust figure.
+* `unguarded` is the gateway whose calls go from the bulkhead straight to the client, with nothing counted and no
+  background; `BREAKER_ENABLED=false` still counts. `bare DRF view` is what `startproject` makes with DRF's APIView as
+  it comes: it answers at once, or makes one call to the same MIFOS by a plain `requests.Session`. The goal is set
+  against the one that makes no call, which the gateway cannot but make.
+* First call: the slowest of the first requests to fresh workers, each over a new connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import random
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from config import devstate, tether
+from config.devserver import Child
+from tests.benchmarks import served
+from tests.benchmarks.course import Course, Effort, Figure, Measured, Session, Times, Unit
+from tests.benchmarks.load import Pressed, presser
+from tests.benchmarks.players import playing
+from tests.programs import free_port, wait_for
+
+SERVED = Path(served.__file__).parent
+GATEWAY, UNGUARDED, DISABLED = "gateway", "gateway, unguarded", "gateway, BREAKER_ENABLED=false"
+BARE, BARE_CALLS = "bare DRF view", "bare DRF view, one requests.get"
+ROWS = (GATEWAY, UNGUARDED, DISABLED, BARE, BARE_CALLS)
+CALL, ANSWERS, CALLS = "/api/v1/mifos/maker/clients?limit=1", "/answers", "/calls"
+CONNECTIONS = 12
+"""As many as one worker's bulkhead has places."""
+ROUNDS = 3
+"""For each round of others: so many threads and processes on few cores make single turns scatter."""
+
+RATE = Course(
+    name="gateway-rate",
+    title=f"Requests a second, {CONNECTIONS} connections",
+    rows=ROWS,
+    unit=Unit.A_SECOND,
+    goals=(Times(peer=UNGUARDED, at_least=0.97), Times(peer=BARE, at_least=0.60)),
+)
+CPU = Course(name="gateway-cpu", title=f"Processor time of a request, {CONNECTIONS} connections", rows=ROWS)
+LATENCY = Course(
+    name="gateway-latency", title=f"A request, {CONNECTIONS} connections without a pause", rows=ROWS, ranks=(90, 99)
+)
+ALONE = Course(name="gateway-alone", title="A request, 1 connection", rows=ROWS, ranks=(90, 99))
+FIRST = Course(name="gateway-first", title="The slowest of the first requests to fresh workers", rows=ROWS)
+COURSES = (RATE, CPU, LATENCY, ALONE, FIRST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """A gunicorn with its workers, to be pressed at one address."""
+
+    server: Child
+    port: int
+    path: str
+    token: str = ""
+
+    @property
+    def request(self) -> bytes:
+        lines = (f"GET {self.path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", f"Authorization: Token {self.token}")
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    @property
+    def workers(self) -> list[int]:
+        return [process.pid for process in psutil.Process(self.server.process.pid).children()]
+
+    def cpu(self) -> float:
+        """Seconds that its workers have used, to the nanosecond where Linux tells."""
+        return sum(_cpu(pid) for pid in self.workers)
+
+    def is_up(self) -> bool:
+        """Its workers are there, listen, and have nothing to do any more."""
+        if self.server.code is not None:
+            raise AssertionError(f"{self.server.name} ended: {self.server.log and self.server.log.read_text()}")
+        with contextlib.suppress(OSError), contextlib.closing(socket.create_connection(("127.0.0.1", self.port), 1)):
+            before = self.cpu()
+            time.sleep(0.3)
+            return len(self.workers) == 2 and self.cpu() - before < 0.02
+        return False
+
+    def first_call(self) -> float:
+        return max(self._call() for _ in range(12))
+
+    def _call(self) -> float:
+        began = time.perf_counter()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request("GET", self.path, headers={"Authorization": f"Token {self.token}"})
+            answer = connection.getresponse()
+            body = answer.read()
+        if answer.status != 200:
+            raise AssertionError(f"{self.path} answers {answer.status}: {body[:200]!r}")
+        return time.perf_counter() - began
+
+
+def _cpu(pid: int) -> float:
+    try:
+        threads = Path(f"/proc/{pid}/task").iterdir()
+        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+    except OSError:  # not Linux
+        times = psutil.Process(pid).cpu_times()
+        return float(times.user + times.system)
+
+
+def measure(courses: Sequence[Course], effort: Effort, url: str) -> Measured:
+    with tempfile.TemporaryDirectory() as folder, _contestants(Path(folder), url) as found:
+        first = {name: Figure(values=[contestant.first_call()]) for name, contestant in found.items()}
+        if FIRST in courses:
+            yield FIRST, first
+        crowded = [course for course in (RATE, CPU, LATENCY) if course in courses]
+        if crowded:
+            turns = _press_in_turns(found, CONNECTIONS, effort)
+            for course in crowded:
+                yield course, {name: _FIGURES[course.name](rows) for name, rows in turns.items()}
+        if ALONE in courses:
+            yield ALONE, {name: _latency(rows) for name, rows in _press_in_turns(found, 1, effort).items()}
+
+
+SESSION = Session(courses=COURSES, measure=measure)
+
+Turn = tuple[Pressed, float]
+"""And the processor time that it took."""
+
+
+def _press_in_turns(found: dict[str, Contestant], connections: int, effort: Effort) -> dict[str, list[Turn]]:
+    turns: dict[str, list[Turn]] = {name: [] for name in found}
+    order = random.Random(connections)
+    casts = [(presser, each.port, each.request, connections, each.workers) for each in found.values()]
+    with playing(casts) as pressers:
+        for _ in range(effort.rounds * ROUNDS):
+            for (name, contestant), player in order.sample(
+                list(zip(found.items(), pressers, strict=True)), len(pressers)
+            ):
+                before = contestant.cpu()
+                pressed: Pressed = player.ask(effort.turn_seconds)
+                turns[name].append((pressed, contestant.cpu() - before))
+    return turns
+
+
+def _latency(turns: list[Turn]) -> Figure:
+    """A hundred of them, evenly spread by their size: all would fill a file."""
+    ordered = sorted(latency for pressed, _ in turns for latency in pressed.latencies)
+    return Figure(values=[ordered[int((place + 0.5) / 100 * len(ordered))] for place in range(100)])
+
+
+_FIGURES = {
+    RATE.name: lambda turns: Figure(values=[pressed.requests / pressed.wall for pressed, _ in turns]),
+    CPU.name: lambda turns: Figure(values=[cpu / pressed.requests for pressed, cpu in turns]),
+    LATENCY.name: _latency,
+}
+
+
+# -- the servers -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _contestants(folder: Path, redis_url: str) -> Iterator[dict[str, Contestant]]:
+    """All of them, serving."""
+    children: list[Child] = []
+    upstream = free_port()
+    common = _environ(folder, redis_url, upstream)
+
+    def serve(application: str, **environ: str) -> dict[str, Child | int]:
+        port = free_port()
+        command = [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.conf.py", application]
+        child = Child(application, command, common | {"PORT": str(port)} | environ, folder / f"{port}.log")
+        children.append(child)
+        return {"server": child, "port": port}
+
+    try:
+        children.append(Child("upstream", [sys.executable, str(SERVED / "upstream.py"), str(upstream)], common))
+        _manage("migrate -v0", common)
+        call = {"path": CALL, "token": _manage("create_consumer bench --maker", common).split()[-1]}
+        bare = serve("tests.benchmarks.served.bare")
+        found = {
+            GATEWAY: Contestant(**serve("config.wsgi"), **call),  # type: ignore[arg-type]
+            UNGUARDED: Contestant(**serve("tests.benchmarks.served.unguarded"), **call),  # type: ignore[arg-type]
+            DISABLED: Contestant(  # type: ignore[arg-type]
+                **serve("config.wsgi", BREAKER_ENABLED="false", BREAKER_NAMESPACE="disabled"), **call
+            ),
+            BARE: Contestant(**bare, path=ANSWERS),  # type: ignore[arg-type]
+            BARE_CALLS: Contestant(**bare, path=CALLS),  # type: ignore[arg-type]
+        }
+        for contestant in found.values():
+            wait_for(contestant.is_up, "a contestant serves")
+        yield found
+    finally:
+        for child in children:
+            child.stop(within=5)
+
+
+def _environ(folder: Path, redis_url: str, upstream: int) -> dict[str, str]:
+    """Production's, and nothing of whoever runs this."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | {
+        tether.WITH_PARENT: "1",
+        "DJANGO_SECRET_KEY": secrets.token_urlsafe(50),
+        "DJANGO_ALLOWED_HOSTS": "127.0.0.1",
+        "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
+        "REDIS_URL": redis_url,
+        "MIFOS_BASE_URL": f"http://127.0.0.1:{upstream}/fineract-provider",
+        "MIFOS_MAKER_USERNAME": "maker",
+        "MIFOS_MAKER_PASSWORD": "for-the-benchmark",
+        "MIFOS_CHECKER_USERNAME": "checker",
+        "MIFOS_CHECKER_PASSWORD": "for-the-benchmark",
+        "GUNICORN_KEEPALIVE": "3600",  # connections last from turn to turn
+        "LOG_FORMAT": "json",
+        "UPSTREAM": f"http://127.0.0.1:{upstream}/fineract-provider/api/v1/clients?limit=1",
+    }
+
+
+def _manage(command: str, environ: dict[str, str]) -> str:
+    words = [sys.executable, "manage.py", *command.split()]
+    ran = subprocess.run(
+        words, env=environ, cwd=devstate.CHECKOUT, capture_output=True, text=True, timeout=60, check=True
+    )
+    return ran.stdout

@@ -1,0 +1,1 @@
+"""The programs of the gateway's rows: what is served beside it, what it calls, who presses."""
