@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+from gunicorn import glogging
 from gunicorn.workers import gthread
 
 from config import devstate, env, logs, production, tether
@@ -24,6 +25,14 @@ SWITCH_INTERVAL = 0.0005
 # silent connections (of a load balancer that opens them ahead, say) hold up every probe for 30 s. Not much shorter:
 # a worker that stops just then drops such a connection, and with 10 ms a busy machine lost calls so.
 gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0.25
+
+
+class logger_class(glogging.Logger):
+    """Without gunicorn's access log, whose lines it would make up for each call though nobody hears them."""
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        pass
+
 
 proc_name = "mifos-gateway"
 bind = f"[{ENV['HOST']}]:{ENV['PORT']}" if ":" in ENV["HOST"] else f"{ENV['HOST']}:{ENV['PORT']}"

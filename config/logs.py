@@ -23,6 +23,8 @@ from config.discretion import discreet, without_queries
 STDERR = 2
 LINES_AT_MOST = 10_000
 FLUSH_SECONDS = 0.5
+GATHER_SECONDS = 0.005
+"""So long the writer lets lines gather: woken for each, it would take the interpreter from the callers each time."""
 
 
 class Writer:
@@ -46,7 +48,8 @@ class Writer:
             self.dropped += 1
             return
         self.lines.append(line)
-        self.waiting.set()
+        if not self.waiting.is_set():  # the writer looks once more after it has cleared this
+            self.waiting.set()
         if self.thread is None or not self.thread.is_alive():
             self._start()
 
@@ -66,6 +69,7 @@ class Writer:
     def _run(self) -> None:
         while True:
             self.waiting.wait()
+            time.sleep(GATHER_SECONDS)
             while self.lines:
                 self._write(self._next())
             self.waiting.clear()

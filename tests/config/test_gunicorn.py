@@ -10,9 +10,9 @@ from config import env
 from tests.acceptance.gateway import CHECKOUT, clean_environ
 
 
-def configured(name: str, **environ: str) -> Any:
+def configured(expression: str, **environ: str) -> Any:
     """The value that gunicorn gets, in a process of its own, since reading the file changes its process."""
-    script = f"import runpy; print(repr(runpy.run_path('config/gunicorn.conf.py')[{name!r}]))"
+    script = f"import runpy; print(repr(eval({expression!r}, runpy.run_path('config/gunicorn.conf.py'))))"
     command = [sys.executable, "-c", script]
     read = subprocess.run(
         command, env=clean_environ(**environ), cwd=CHECKOUT, capture_output=True, text=True, timeout=30
@@ -38,3 +38,7 @@ def test_a_part_of_a_second_to_finish_in_is_refused(monkeypatch):
 @pytest.mark.parametrize(("level", "loglevel"), [("DEBUG", "INFO"), ("ERROR", "ERROR")])
 def test_gunicorn_is_never_at_debug(level, loglevel):
     assert configured("loglevel", LOG_LEVEL=level) == repr(loglevel)
+
+
+def test_gunicorn_makes_up_no_access_line_of_its_own():
+    assert configured("logger_class.access(*[None] * 5)") == "None"

@@ -142,6 +142,19 @@ def test_a_blocked_log_holds_up_nobody_and_says_how_many_lines_it_lost(stuck):
     assert "log lines were dropped because nobody read them" in told
 
 
+def test_lines_that_come_together_leave_in_one_piece(monkeypatch):
+    monkeypatch.setattr(logs, "GATHER_SECONDS", 0.2)
+    pieces: list[bytes] = []
+    writer = logs.Writer()
+    monkeypatch.setattr(writer, "_write", pieces.append)
+
+    for number in range(50):
+        writer.write(f"line {number}")
+    writer.flush(5)
+
+    assert pieces == [b"".join(b"line %d\n" % number for number in range(50))]
+
+
 def test_a_closed_log_fails_nobody():
     reading, writing = os.pipe()
     os.close(reading)
