@@ -402,6 +402,24 @@ def test_a_transition_whose_answer_was_lost_is_told_once() -> None:
     assert wired.cluster.transitions() == ["CLOSED>OPEN"]
 
 
+def test_a_transition_whose_answer_was_lost_is_the_same_one_here(caplog: pytest.LogCaptureFixture) -> None:
+    wired = Wired(reset_timeout=1)
+    first, _ = wired.breakers
+    fail(first, 4)
+    wired.cables[0].lose_answer_of = "write"
+    fail(first)
+    assert not first.sync.sharing
+    assert first.snapshot.id == wired.store.load(["x"]).records["x"].snapshot.id
+    wired.cluster.advance(2)
+    trial = first.admit()
+    wired.cables[0].lose_answer_of = "write"
+    trial.settle(None, None)
+    assert not first.sync.sharing
+    assert first.snapshot.id == wired.store.load(["x"]).records["x"].snapshot.id
+    assert wired.cluster.transitions() == ["CLOSED>OPEN", "OPEN>HALF_OPEN", "HALF_OPEN>CLOSED"]
+    assert not caplog.records
+
+
 def test_a_host_cut_off_for_twenty_minutes_does_not_poison_the_cluster() -> None:
     wired = Wired(reset_timeout=30)
     first, second = wired.breakers

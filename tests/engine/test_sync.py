@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from breaker.engine import desk, events
+from breaker.engine import desk, events, machine
+from breaker.engine import sync as sync_module
 from breaker.engine.circuit import SharedCircuitBreaker
+from breaker.engine.courier import Courier
 from breaker.engine.events import Labels
 from breaker.engine.machine import Act, Action, State
 from breaker.engine.policy import Policy
-from breaker.engine.stores.base import StoreError
-from breaker.engine.sync import Sync
+from breaker.engine.stores.base import Call, Push, StoreError, Write
+from breaker.engine.sync import PATIENCE, Sync
 from breaker.testing import Clock, Cluster, SharedMemory, fail, rejected, states, succeed
 
 LABELS = Labels(service="MIFOS", group="maker", key="get")
@@ -339,3 +343,417 @@ def test_a_fork_opens_the_half_open_door_in_time() -> None:
     beats.syncs[0].after_fork()
     beats.cluster.advance(5)
     assert beats.breakers[0].snapshot.state is State.HALF_OPEN
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------
+
+
+def watched(beats: Beats, monkeypatch: pytest.MonkeyPatch) -> list[Write]:
+    """The writes that reach the store from now on."""
+    writes: list[Write] = []
+    write = beats.store.write
+    monkeypatch.setattr(beats.store, "write", lambda asked: (writes.append(asked), write(asked))[1])
+    return writes
+
+
+def stored(beats: Beats) -> Any:
+    return beats.store.load(["x"]).records["x"].snapshot
+
+
+def test_a_transition_is_written_once_with_its_event_and_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = Beats(reset_timeout=2)
+    sync, breaker = beats.syncs[0], beats.breakers[0]
+    writes = watched(beats, monkeypatch)
+    fail(breaker, 5)
+    opened = breaker.snapshot
+    beats.cluster.advance(2)
+    opening, door = writes
+    assert opening.event == {"kind": "transition", "from": "CLOSED", "to": "OPEN", "why": opened.why}
+    assert (opening.not_before, opening.deadline, opening.drop_leases) == (0, sync.now() - 2_000 + 100, True)
+    assert door.event == {"kind": "transition", "from": "OPEN", "to": "HALF_OPEN", "why": breaker.snapshot.why}
+    assert (door.not_before, door.deadline, door.drop_leases) == (opened.until, sync.now() + 100, True)
+
+
+def test_the_end_of_an_act_is_written_with_its_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = Beats()
+    writes = watched(beats, monkeypatch)
+    desk.act(beats.syncs[0], "x", Act(id="open", action=Action.OPEN, for_ms=1_000), {})
+    beats.cluster.advance(1)
+    assert [write.event for write in writes] == [{}, {"kind": "expired"}]
+
+
+# -- a store that was emptied, or is another one -----------------------------------------------------------------------
+
+
+def test_an_emptied_store_is_told_what_is_left_of_a_wait() -> None:
+    beats = Beats()
+    fail(beats.breakers[0], 5)
+    before = beats.breakers[0].snapshot
+    beats.cluster.advance(40)
+    beats.store._empty()
+    beats.cluster.advance(2)
+    assert (stored(beats).since, stored(beats).until) == (before.since, before.until)
+    assert beats.breakers[0].retry_after == 18
+
+
+def test_a_store_with_another_clock_is_told_of_no_longer_wait_than_a_whole_one() -> None:
+    beats = Beats()
+    fail(beats.breakers[0], 5)
+    beats.cluster.advance(40)
+    clock = beats.store._clock
+    beats.store._clock = lambda: clock() - 3_600_000
+    beats.store._empty()
+    beats.cluster.advance(2)
+    assert stored(beats).until - stored(beats).since == 60_000
+    assert beats.store._clock() - 2_000 <= stored(beats).since <= beats.store._clock()
+
+
+def test_an_emptied_store_closes_the_half_open_door_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = Beats(reset_timeout=1)
+    fail(beats.breakers[0], 5)
+    beats.cluster.advance(1)
+    beats.cluster.told.clear()
+    writes = watched(beats, monkeypatch)
+    beats.store._empty()
+    beats.cluster.advance(1.5)
+    (event,) = beats.told(events.Transitioned)
+    assert (event.before, event.after, event.why) == (State.HALF_OPEN, State.OPEN, {"trial": "lost"})
+    (write,) = writes
+    assert write.event == {"kind": "transition", "from": "HALF_OPEN", "to": "OPEN", "why": {"trial": "lost"}}
+    assert stored(beats).id == beats.breakers[0].snapshot.id
+    assert stored(beats).id
+
+
+@pytest.mark.parametrize("action", [Action.OPEN, Action.DISABLE])
+def test_under_an_operators_word_the_half_open_door_is_put_back_as_it_was(action: Action) -> None:
+    beats = Beats(reset_timeout=1)
+    fail(beats.breakers[0], 5)
+    beats.cluster.advance(1)
+    desk.act(beats.syncs[0], "x", Act(id="word", action=action), {})
+    beats.cluster.told.clear()
+    beats.store._empty()
+    beats.cluster.advance(2)
+    assert stored(beats).state is State.HALF_OPEN
+    assert not beats.told(events.Transitioned)
+
+
+def test_an_emptied_store_is_told_what_all_knew_and_not_what_one_decided_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beats = Beats()
+    writes = watched(beats, monkeypatch)
+    beats.lose()
+    fail(beats.breakers[0], 5)
+    beats.store._empty()
+    beats.find()
+    assert writes[0].after.state is State.CLOSED
+
+
+@pytest.mark.parametrize(("epoch", "back", "looked_up"), [(None, 0, False), ("another", 0, True), (None, 1, True)])
+def test_who_finds_another_store_looks_up_what_operators_said(epoch: str | None, back: int, looked_up: bool) -> None:
+    lost: list[str] = []
+    beats = Beats()
+    beats.syncs[0].on_lost_data = lost.extend
+    beats.cluster.advance(6)
+    lost.clear()
+    beats.lose()
+    beats.store._epoch = epoch or beats.store._epoch
+    beats.store._seq -= back
+    beats.find()
+    beats.cluster.advance(6)
+    assert {*lost} == ({"x"} if looked_up else set())
+
+
+# -- what was found alone ----------------------------------------------------------------------------------------------
+
+
+def test_what_was_counted_alone_is_judged_on_the_return() -> None:
+    beats = Beats(2, reset_timeout=600, error_threshold_percentage=30)
+    first, second = beats.breakers
+    succeed(first, 9)
+    beats.cluster.beat()
+    beats.lose()
+    fail(second, 5)  # of nine and five, so no Open is offered
+    beats.store.away = False
+    while not beats.syncs[1].sharing:
+        beats.cluster.clock.advance(0.25)
+        beats.syncs[1].beat()
+    assert (second.current_state, second.retry_after) == ("open", 600)
+
+
+def test_an_open_found_alone_is_dropped_when_the_others_have_just_enough_to_judge() -> None:
+    beats = Beats(2, reset_timeout=600)
+    succeed(beats.breakers[0], 5)
+    beats.cluster.beat()
+    beats.lose()
+    fail(beats.breakers[1], 5)
+    beats.find()
+    assert states(beats.breakers) == ["closed"] * 2
+
+
+def test_what_was_counted_before_a_reset_judges_no_open_found_alone() -> None:
+    beats = Beats(2, reset_timeout=600, rolling_count_timeout=300)
+    first, second = beats.breakers
+    fail(first, 5)
+    desk.act(first.sync, "x", Act(id="reset", action=Action.RESET), {})
+    beats.cluster.beat()
+    beats.lose()
+    fail(second, 5)
+    beats.cluster.advance(100)
+    beats.find()
+    assert states(beats.breakers) == ["open"] * 2
+    assert second.retry_after == 499
+
+
+def test_a_loss_that_anyone_notices_takes_three_good_beats_too() -> None:
+    beats = Beats()
+    beats.syncs[0].lose("noticed by the ear")
+    beats.cluster.advance(0.5)
+    assert not beats.syncs[0].sharing
+    beats.cluster.advance(0.25)
+    assert beats.syncs[0].sharing
+
+
+def test_a_store_that_was_away_at_the_start_takes_three_good_beats_too() -> None:
+    store = Counting(clock := Clock())
+    store.away = True
+    cluster = Cluster(1, store=store, clock=clock)
+    store.away = False
+    cluster.advance(0.5)
+    assert not cluster.workers[0].sharing
+    cluster.advance(0.25)
+    assert cluster.workers[0].sharing
+
+
+def test_a_store_that_is_away_is_not_asked_again_before_its_time() -> None:
+    beats = Beats()
+    beats.lose()
+    beats.store.asked.clear()
+    for _ in range(3):
+        beats.syncs[0].beat()
+    assert beats.store.asked["push"] == 0
+
+
+def test_what_a_store_answers_that_holds_no_more_is_not_followed() -> None:
+    beats = Beats()
+    stands = beats.breakers[0].snapshot
+    beats.syncs[0].take(beats.breakers[0], machine.newborn(0), beats.syncs[0].local)
+    assert beats.breakers[0].snapshot is stands
+
+
+# -- why it was lost ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("away", "do"),
+    [
+        ("listen", lambda breaker: breaker.sync.listen(0)),
+        ("write", lambda breaker: fail(breaker, 5)),
+        ("push", fail),
+        ("push", lambda breaker: breaker.sync.judge.whole_window(breaker)),
+    ],
+)
+def test_the_reason_of_a_loss_is_the_stores_own(
+    away: str, do: Callable[[SharedCircuitBreaker], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = Beats()
+
+    def gone(*args: Any, **more: Any) -> Any:
+        raise StoreError(f"no {away}")
+
+    monkeypatch.setattr(beats.store, away, gone)
+    do(beats.breakers[0])
+    assert beats.told(events.StoreLost) == [events.StoreLost(f"no {away}")]
+
+
+def test_who_cannot_answer_a_call_for_counts_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = Beats(2)
+
+    def gone(*args: Any, **more: Any) -> Any:
+        raise StoreError("no answer")
+
+    monkeypatch.setattr(beats.syncs[1].link, "flush", gone)
+    fail(beats.breakers[0], 5)
+    assert beats.told(events.StoreLost) == [events.StoreLost("no answer")]
+
+
+def test_nothing_is_lost_at_first() -> None:
+    assert Sync(None, threads=False).lost_reason == ""
+
+
+def test_a_fault_of_the_couriers_own_fails_no_call_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = Beats()
+    monkeypatch.setattr(beats.syncs[0].judge, "_reports", lambda: 1 / 0)
+    fail(beats.breakers[0])
+    assert "breaker courier failed" in caplog.text
+    assert beats.syncs[0].sharing
+
+
+def test_evidence_that_the_store_cannot_give_is_this_process_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = Beats(reset_timeout=1)
+    fail(beats.breakers[0], 5)
+    beats.cluster.advance(1)
+    beats.store.away = True
+    beats.cluster.told.clear()
+    succeed(beats.breakers[0])
+    (event,) = beats.told(events.Transitioned)
+    assert (event.after, event.why["failures"], event.why["successes"]) == (State.CLOSED, 5, 1)
+
+
+# -- calls for counts --------------------------------------------------------------------------------------------------
+
+
+def polled(beats: Beats, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Call, int]]:
+    """The calls for counts from now on, and when they were made."""
+    calls: list[tuple[Call, int]] = []
+    poll = beats.store.poll
+
+    def watched(call: Call, **more: Any) -> Any:
+        calls.append((call, more["now"]))
+        return poll(call, **more)
+
+    monkeypatch.setattr(beats.store, "poll", watched)
+    return calls
+
+
+def test_who_opens_calls_for_counts_before_and_for_ears_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = Beats(2)
+    calls = polled(beats, monkeypatch)
+    fail(beats.breakers[0], 4)
+    assert not calls
+    fail(beats.breakers[0])
+    assert len({call.id for call, _ in calls}) == len(calls) == 2
+    for call, now in calls:
+        assert (call.process, [*call.names], now) == (beats.syncs[0].process, ["x"], beats.syncs[0].now())
+
+
+def test_who_does_not_open_calls_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = Beats(2)
+    calls = polled(beats, monkeypatch)
+    succeed(beats.breakers[1], 30)
+    fail(beats.breakers[0], 9)
+    assert len(calls) == 1
+
+
+def test_who_shares_with_no_other_process_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = Beats()
+    calls = polled(beats, monkeypatch)
+    fail(beats.breakers[0], 5)
+    assert (beats.breakers[0].current_state, calls) == ("open", [])
+
+
+def test_who_is_called_answers_for_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = Beats(2)
+    calls, pushes = polled(beats, monkeypatch), []
+    push = beats.store.push
+
+    def watched(asked: Push) -> Any:
+        pushes.append(asked)
+        return push(asked)
+
+    monkeypatch.setattr(beats.store, "push", watched)
+    other = SharedCircuitBreaker("y", sync=beats.syncs[1])
+    succeed(beats.breakers[1])
+    succeed(other)
+    fail(beats.breakers[0], 5)
+    answers = [push for push in pushes if push.answer]
+    assert [push.answer for push in answers] == [call.id for call, _ in calls]
+    assert {push.process for push in answers} == {beats.syncs[1].process}
+    assert {bucket.name for push in answers for bucket in push.counts} == {"x"}
+
+
+def test_failures_that_come_while_the_courier_is_away_travel_together() -> None:
+    beats = Beats()
+    sync, breaker = beats.syncs[0], beats.breakers[0]
+    sync.courier = Courier()  # which has not begun
+    first = sync.judge.report(breaker)
+    second = sync.judge.report(breaker)
+    assert first is second is not None
+    beats.store.asked.clear()
+    sync.courier.start()
+    assert first.result(5) is None
+    sync.courier.carry(lambda: None).result(5)
+    sync.courier.stop()
+    assert beats.store.asked["push"] == 1
+
+
+def test_no_process_asks_for_the_breakers_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats, asked = Beats(2), []
+    load = beats.store.load
+
+    def watched(names: Any = None, **more: Any) -> Any:
+        asked.append(names)
+        return load(names, **more)
+
+    monkeypatch.setattr(beats.store, "load", watched)
+    SharedCircuitBreaker("y", sync=beats.syncs[1])
+    beats.store._empty()
+    beats.cluster.advance(2)
+    assert asked
+    assert all(names is not None for names in asked)
+
+
+# -- what waits, and how long ------------------------------------------------------------------------------------------
+
+
+class Never(Future[Any]):
+    """Brings nothing, and notes how long it was waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[float | None] = []
+
+    def result(self, timeout: float | None = None) -> Any:
+        self.waited.append(timeout)
+        raise TimeoutError
+
+
+def test_a_breaker_is_made_though_the_courier_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats, never = Beats(), Never()
+    monkeypatch.setattr(beats.syncs[0].courier, "carry", lambda work: never)
+    SharedCircuitBreaker("y", sync=beats.syncs[0])
+    assert never.waited == [PATIENCE]
+
+
+async def test_an_event_loop_is_never_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, never, waited = Beats().syncs[0], Never(), []
+
+    async def arrival(future: Any, *, seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(sync_module, "arrival", arrival)
+    assert await sync.wait_async(never) is None
+    assert await sync.wait_async(never) is None  # nobody else waits for a late courier
+    assert (waited, never.waited) == ([PATIENCE, 0], [0, 0])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_circuit_turned_by_hand_is_carried_only_where_there_is_something_to_wait_for(
+    shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats, carried = Beats(), []
+    if not shared:
+        beats.lose()
+    carry = beats.syncs[0].courier.carry
+    monkeypatch.setattr(beats.syncs[0].courier, "carry", lambda work: (carried.append(work), carry(work))[1])
+    assert beats.breakers[0].open() is True
+    assert len(carried) == shared
+
+
+# -- the clock before the first push -----------------------------------------------------------------------------------
+
+
+def test_a_process_alone_goes_by_its_wall_clock() -> None:
+    sync = Sync(None, monotonic=(clock := Clock()), wall=lambda: 5_000_000.5, threads=False)
+    clock.advance(1.5)
+    assert sync.now() == 5_000_002_000
+
+
+def test_a_forked_child_knows_the_stores_clock_already() -> None:
+    cluster = Cluster(0)
+    sync = cluster.worker(wall_ahead=600)
+    known = sync.now()
+    sync.after_fork()
+    assert sync.now() == known == cluster.store.load().now
