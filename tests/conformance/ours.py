@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from breaker.engine import desk
-from breaker.engine.circuit import CallRejected, Permit, SharedCircuitBreaker
+from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
 from breaker.engine.machine import Act, Action
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import Call, Heard, Store, StoreError
@@ -18,7 +18,8 @@ from breaker.engine.stores.redis import RedisStore
 from breaker.engine.sync import IDLE_BEAT, Sync
 from breaker.engine.window import Tally
 from breaker.testing import Clock, Cluster, SharedMemory
-from tests.conformance.runner import ERRORS, Contestant, Excluded
+from tests.conformance.overlap import Calls, Guard
+from tests.conformance.runner import ERRORS, Contestant, Excluded, Failure
 from tests.conformance.trace import Trace
 from tests.programs import wait_for
 from tests.told_time import ToldRedis, tell
@@ -61,14 +62,15 @@ class Way:
         return through
 
 
-class Ours:
+class Ours(Calls):
     """`connect` gives a worker its store, handed the list of those that live."""
 
     def __init__(
         self, trace: Trace, clock: Clock, connect: Callable[[list[Sync]], Store], forget: Callable[[], None]
     ) -> None:
+        super().__init__(CallRejected)
         self._connect, self._clocks, self.forget = connect, trace.clocks, forget
-        self._policy = policy_of(trace)
+        self._policy, self._longest = policy_of(trace), trace.policy.call_seconds
         self._living: list[Sync] = []
         self._cluster = Cluster(0, store=connect(self._living), clock=clock)
         self._cluster.workers = self._living
@@ -87,15 +89,26 @@ class Ours:
         self._breakers[worker] = SharedCircuitBreaker("x", self._policy, sync=sync, error_filter=[Excluded])
         self.news()
 
-    def admit(self, worker: str) -> Permit | None:
-        try:
-            return self._breakers[worker].admit()
-        except CallRejected:
-            return None
+    def guard(self, worker: str) -> Guard:
+        return self._breakers[worker].call
 
-    def settle(self, call: Permit, outcome: str) -> None:
-        error = ERRORS[outcome]
-        call.settle(None, error() if error else None)
+    def call(self, worker: str, outcome: str) -> bool:
+        """By this thread. A plain function cannot be stopped: one that takes too long (T) is measured by the engine."""
+
+        def guarded() -> None:
+            self.ran()
+            if outcome == "T":
+                self.wait(self._longest + IDLE_BEAT)
+            elif error := ERRORS[outcome]:
+                raise error
+
+        try:
+            self._breakers[worker].call(guarded)
+        except CallRejected:
+            return False
+        except (Failure, Excluded):
+            pass
+        return True
 
     def state(self, worker: str) -> str:
         return STATES[self._breakers[worker].current_state]
@@ -141,7 +154,8 @@ def over_memory(trace: Trace) -> Iterator[Ours]:
         store.workers = living
         return store
 
-    yield Ours(trace, clock, connect, store._empty)
+    with contextlib.closing(Ours(trace, clock, connect, store._empty)) as arena:
+        yield arena
 
 
 # -- over Redis --------------------------------------------------------------------------------------------------------
@@ -208,7 +222,9 @@ def over_redis(url: str) -> Callable[[Trace], contextlib.AbstractContextManager[
             first = client()
             first.flushall()
             clock = ToldClock(first)
-            yield Ours(trace, clock, lambda living: PromptStore(client, living), clock.forget)
+            arena = Ours(trace, clock, lambda living: PromptStore(client, living), clock.forget)
+            with contextlib.closing(arena):
+                yield arena
 
     return arena
 

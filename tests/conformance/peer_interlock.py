@@ -15,7 +15,7 @@ import interlock
 import redis
 from interlock.integrations.redis import RedisStorage
 
-from tests.conformance.overlap import Call
+from tests.conformance.overlap import Call, Calls, Guard
 from tests.conformance.runner import Contestant, Excluded
 from tests.conformance.trace import Trace
 
@@ -64,14 +64,14 @@ def config_of(trace: Trace) -> interlock.Config:
     )
 
 
-class Interlock:
+class Interlock(Calls):
     def __init__(self, trace: Trace, url: str = "") -> None:
+        super().__init__(interlock.CircuitOpenError)
         self._config, self._url = config_of(trace), url
         self._now = 1_000.0
         self._breakers: dict[str, interlock.CircuitBreaker] = {}
         self._made: list[interlock.CircuitBreaker] = []
         self._pools: dict[str, _Pool] = {}
-        self._running: list[Call] = []
         if url:
             self._redis = redis.Redis.from_url(url, socket_timeout=5)
             self._redis.flushall()
@@ -94,16 +94,11 @@ class Interlock:
         self._pools[worker] = _Pool.from_url(self._url, socket_timeout=5)
         return RedisStorage(redis.Redis(connection_pool=self._pools[worker]), poll_interval=NEVER)
 
-    def admit(self, worker: str) -> Call | None:
-        call = Call(self._breakers[worker].call_sync, interlock.CircuitOpenError)
-        if not call.runs:
-            return None
-        self._running.append(call)
-        return call
+    def guard(self, worker: str) -> Guard:
+        return self._breakers[worker].call_sync
 
     def settle(self, call: Call, outcome: str) -> None:
-        self._running.remove(call)
-        call.settle(outcome)
+        super().settle(call, outcome)
         for lane in self._lanes():
             lane.wait_idle()
 
@@ -152,8 +147,7 @@ class Interlock:
         self._redis.flushall()
 
     def close(self) -> None:
-        for call in self._running:
-            call.settle("S")
+        super().close()
         for breaker in self._made:
             breaker.close()
         for pool in self._pools.values():
@@ -179,6 +173,7 @@ LACKS = {
     "judges-failures-only": "a success can open it too",
     "operator-ends": "an operator's act has no end of its own",
     "shared-window": "each worker has a window of its own",
+    "time-limit": "its time limit is a wrapper beside the breaker, and real time's",
     "trial-lease": "a trial's place has no lease",
 }
 SHARED = {"operator-reset": "a reset leaves the shared state as it is"}

@@ -17,7 +17,7 @@ from unittest import mock
 import pybreaker
 import redis
 
-from tests.conformance.overlap import Call
+from tests.conformance.overlap import Calls, Guard
 from tests.conformance.runner import Contestant, Excluded, WouldWait
 from tests.conformance.trace import Trace
 
@@ -37,14 +37,14 @@ class _ImpatientLock:
         self._lock.release()
 
 
-class Pybreaker:
+class Pybreaker(Calls):
     def __init__(self, trace: Trace, make_storage: Callable[[], Any], forget: Callable[[], Any]) -> None:
+        super().__init__(pybreaker.CircuitBreakerError)
         self._policy, self._make_storage, self.forget = trace.policy, make_storage, forget
         self._clocks = trace.clocks
         self._now = EPOCH
         self._whose = threading.local()
         self._breakers: dict[str, pybreaker.CircuitBreaker] = {}
-        self._running: list[Call] = []
         for worker in trace.workers:
             self.join(worker)
 
@@ -72,22 +72,14 @@ class Pybreaker:
         breaker._lock = _ImpatientLock()  # type: ignore[assignment]
         self._breakers[worker] = breaker
 
-    def admit(self, worker: str) -> Call | None:
+    def guard(self, worker: str) -> Guard:
         breaker = self._breakers[worker]
 
         def guarded(function: Callable[[], None]) -> Any:
             self._whose.worker = worker
             return breaker.call(function)
 
-        call = Call(guarded, pybreaker.CircuitBreakerError)
-        if not call.runs:
-            return None
-        self._running.append(call)
-        return call
-
-    def settle(self, call: Call, outcome: str) -> None:
-        self._running.remove(call)
-        call.settle(outcome)
+        return guarded
 
     def state(self, worker: str) -> str:
         return STATES[self._breakers[worker].current_state]
@@ -108,10 +100,6 @@ class Pybreaker:
         raise NotImplementedError
 
     mend = cut
-
-    def close(self) -> None:
-        for call in self._running:
-            call.settle("S")
 
 
 @contextlib.contextmanager
@@ -151,6 +139,7 @@ LACKS = {
     "operator-open": "it has no acts of an operator",
     "operator-reset": "it has no acts of an operator",
     "several-trials-at-once": "it bounds no trials",
+    "time-limit": "it has no time limit",
     "trial-lease": "it claims no trials",
 }
 ALONE = {"shared-state": "its workers share nothing", "shared-window": "its workers share nothing"}

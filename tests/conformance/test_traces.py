@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from breaker.engine.circuit import SharedCircuitBreaker
+from tests.conformance import ours
 from tests.conformance.runner import FAILS, PASS, Contestant, Verdict, run
 from tests.conformance.trace import FILES, RUN, SCHEMA, Policy, Trace, Trip, read
 
@@ -70,10 +73,12 @@ def test_the_schema_refuses_what_is_no_trace(fault: dict[str, Any]) -> None:
 
 
 class Scripted:
-    """An arena whose calls are admitted, and whose states are shown, as it was told."""
+    """An arena whose calls are admitted, and whose states are shown, as it was told; a call runs its function `each`
+    times."""
 
-    def __init__(self, admitted: str, state: str = "CLOSED") -> None:
-        self._admitted, self._state = itertools.chain(admitted, itertools.repeat("y")), state
+    def __init__(self, admitted: str, state: str = "CLOSED", each: int = 1) -> None:
+        self._admitted, self._state, self._each = itertools.chain(admitted, itertools.repeat("y")), state, each
+        self.runs = 0
 
     def __enter__(self) -> Scripted:
         return self
@@ -81,8 +86,13 @@ class Scripted:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def admit(self, worker: str) -> object | None:
-        return object() if next(self._admitted) == "y" else None
+    def call(self, worker: str, outcome: str) -> bool:
+        return self.begin(worker) is not None
+
+    def begin(self, worker: str) -> object | None:
+        admitted = next(self._admitted) == "y"
+        self.runs += self._each * admitted
+        return object() if admitted else None
 
     def settle(self, call: object, outcome: str) -> None:
         pass
@@ -94,7 +104,7 @@ class Scripted:
         pass
 
 
-def verdict(steps: list[dict[str, Any]], *, runs: int = 0, lazy: bool = False, **arena: str) -> Verdict:
+def verdict(steps: list[dict[str, Any]], *, runs: int = 0, lazy: bool = False, **arena: Any) -> Verdict:
     policy = Policy(trip=Trip(consecutive=1), open_seconds=1)
     trace = Trace(name="t", says="", source={}, policy=policy, workers="a", needs=[], steps=steps, runs=runs)
     contestant = Contestant(
@@ -103,7 +113,7 @@ def verdict(steps: list[dict[str, Any]], *, runs: int = 0, lazy: bool = False, *
         trips_why="",
         lacks={},
         turns_when_called=lazy,
-        open_arena=lambda trace: Scripted(**arena),  # type: ignore[arg-type, return-value]
+        open_arena=lambda trace: Scripted(**arena),  # type: ignore[return-value]
     )
     return run(trace, contestant)
 
@@ -121,10 +131,14 @@ def test_a_state_that_differs_fails() -> None:
     assert verdict(steps, runs=1, admitted="", state="OPEN").kind == PASS
 
 
-def test_calls_that_were_run_are_summed() -> None:
+def test_executions_are_counted_where_they_happen() -> None:
+    """Whatever is said of a call, its function is run once; but for one that might have been rejected."""
     steps = [{"on": "a", "do": "S?"}, {"on": "a", "begin": "x"}]
     assert verdict(steps, runs=2, admitted="").kind == PASS
-    assert verdict(steps, runs=3, admitted="").why == "2 calls were run"
+    assert verdict(steps, runs=2, admitted="yny").kind == PASS
+    assert verdict(steps, runs=3, admitted="").why == "2 calls were run, not 3"
+    assert verdict(steps, runs=2, admitted="", each=0).kind == FAILS
+    assert verdict(steps, runs=2, admitted="", each=2).kind == FAILS
 
 
 @pytest.mark.parametrize(("lazy", "kind"), [(True, PASS), (False, FAILS)])
@@ -135,3 +149,23 @@ def test_who_turns_when_called_may_show_open_until_then(lazy: bool, kind: str) -
 def test_even_who_turns_when_called_shows_half_open_after_a_call() -> None:
     steps = [{"wait": 1}, {"on": "a", "begin": "x", "state": "HALF_OPEN"}]
     assert verdict(steps, runs=1, lazy=True, admitted="", state="OPEN").kind == FAILS
+
+
+# -- our engine in its arena -------------------------------------------------------------------------------------------
+
+
+def verdict_on_ours(trace: str) -> Verdict:
+    return run(read(TRACES[trace]), ours.contestant("ours", ours.over_memory))
+
+
+def test_a_breaker_that_runs_a_function_twice_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = SharedCircuitBreaker.call
+    monkeypatch.setattr(SharedCircuitBreaker, "call", lambda self, func: call(self, lambda: (func(), func())[1]))
+    assert verdict_on_ours("opossum-good-trial-closes").kind == FAILS
+
+
+def test_a_breaker_without_a_time_limit_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy_of = ours.policy_of
+    monkeypatch.setattr(ours, "policy_of", lambda trace: dataclasses.replace(policy_of(trace), timeout=3600))
+    assert verdict_on_ours("opossum-timeout").kind == FAILS
+    assert verdict_on_ours("mp-timeouts-open").kind == FAILS

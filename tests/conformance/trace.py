@@ -58,6 +58,7 @@ class Trace:
             "several-trial-successes": self.policy.trial_successes > 1,
             "several-trials-at-once": self.policy.trials_at_once > 1,
             "excluded-errors": any("X" in step.get("do", "") + step.get("with", "") for step in self.steps),
+            "time-limit": any("T" in step.get("do", "") for step in self.steps),
             "shared-state": len(self.workers) > 1 or any("join" in step for step in self.steps),
             "goes-on-alone": any("cut" in step for step in self.steps),
             "operator-open": "open" in acts,
