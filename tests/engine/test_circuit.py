@@ -8,8 +8,11 @@ from typing import Any
 import pybreaker
 import pytest
 
+from breaker.engine import desk
 from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
+from breaker.engine.machine import Act, Action
 from breaker.engine.policy import Policy
+from breaker.engine.stores.base import StoreError
 from breaker.engine.window import Outcome
 from breaker.testing import Cluster, Failure, fail, rejected, succeed
 
@@ -459,3 +462,201 @@ def test_a_caller_without_a_lease_frees_its_place(monkeypatch: pytest.MonkeyPatc
             slow.bench.breaker.call(pytest.fail)
         assert raised.value.reason == "half_open"
         slow.bench.clock.advance(0.3)
+
+
+async def test_an_async_lease_that_comes_after_the_callers_patience_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = SlowLease(monkeypatch)
+    with pytest.raises(CallRejected):
+        await slow.bench.breaker.call_async(asyncio.sleep, 0)
+    slow.asked.set_result("token")
+    assert slow.given_back == ["token"]
+
+
+def test_a_late_lease_makes_no_second_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowLease(monkeypatch)
+    breaker = slow.bench.breaker
+    breaker.sync.local.adopt({"x": breaker.snapshot})  # known since the store was away
+    assert breaker.sync.sharing
+    assert rejected(breaker)
+
+
+def test_a_lease_that_comes_after_a_call_has_its_own_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowLease(monkeypatch)
+    breaker = slow.bench.breaker
+    breaker.sync.lose("gone")
+    breaker.call(slow.asked.set_result, "late")
+    assert slow.given_back == ["late"]
+    assert breaker.current_state == "closed"
+
+
+def test_a_question_that_fails_raises_what_it_raised_and_frees_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowLease(monkeypatch)
+    breaker = slow.bench.breaker
+    monkeypatch.setattr(breaker.sync.trials, "lease", lambda *_: 1 / 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            breaker.admit()
+
+
+def test_one_call_of_a_process_asks_for_a_lease_at_a_time() -> None:
+    bench = Bench(reset_timeout=1)
+    fail(bench.breaker, 5)
+    bench.cluster.advance(1)
+    with bench.breaker._asking, pytest.raises(CallRejected) as raised:
+        bench.breaker.call(pytest.fail, "called")
+    assert raised.value.reason == "half_open"
+
+
+async def test_one_async_call_of_a_process_asks_for_a_lease_at_a_time() -> None:
+    bench = Bench(reset_timeout=1)
+    fail(bench.breaker, 5)
+    bench.cluster.advance(1)
+    with bench.breaker._asking, pytest.raises(CallRejected) as raised:
+        await bench.breaker.call_async(asyncio.sleep, 0)
+    assert raised.value.reason == "half_open"
+
+
+# -- what a call costs -------------------------------------------------------------------------------------------------
+
+
+class Asked:
+    """A breaker, and what its calls have the store do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        self.bench = Bench(**options)
+        self.pushes: list[Any] = []
+        store = self.bench.cluster.store
+        push = store.push
+        monkeypatch.setattr(store, "push", lambda asked: (self.pushes.append(asked), push(asked))[1])
+
+
+def test_a_success_of_a_bounded_breaker_asks_the_store_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(monkeypatch, capacity=5)
+    succeed(asked.bench.breaker)
+    assert not asked.pushes
+
+
+def test_a_stragglers_failure_asks_the_store_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(monkeypatch)
+    straggler = asked.bench.breaker.admit()
+    asked.bench.breaker.open()
+    asked.bench.breaker.close()
+    asked.pushes.clear()
+    straggler.settle(None, Failure())
+    assert not asked.pushes
+
+
+def test_a_failure_under_an_operators_word_asks_the_store_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(monkeypatch)
+    desk.act(asked.bench.breaker.sync, "x", Act(id="close", action=Action.CLOSE), {})
+    asked.pushes.clear()
+    fail(asked.bench.breaker)
+    assert not asked.pushes
+
+
+def test_a_failure_of_a_disabled_breaker_asks_the_store_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(monkeypatch, enabled=False)
+    fail(asked.bench.breaker)
+    assert not asked.pushes
+
+
+@pytest.mark.parametrize(("waited", "revived"), [(1.0, 0), (1.25, 1)])
+async def test_a_call_revives_the_threads_only_when_the_beat_is_late(
+    waited: float, revived: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, calls = Bench(capacity=5), []
+    monkeypatch.setattr(bench.breaker.sync, "revive", lambda: calls.append(1))
+    bench.clock.advance(waited)
+    await bench.breaker.call_async(asyncio.sleep, 0)
+    assert len(calls) == revived
+    bench.breaker.admit().settle(None, None)
+    assert len(calls) == 2 * revived
+
+
+async def test_an_async_call_revives_the_threads() -> None:
+    bench = Bench()
+    bench.clock.advance(5)
+    await bench.breaker.call_async(asyncio.sleep, 0)
+    assert bench.breaker.sync.beat_at == bench.clock.now
+
+
+# -- more of outcomes and options --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capacity", [None, 5])
+def test_a_call_takes_its_words_along(capacity: int | None) -> None:
+    assert Bench(capacity=capacity).breaker.call(lambda one, *, two: (one, two), 1, two=2) == (1, 2)
+
+
+def test_calls_that_take_too_long_open_it() -> None:
+    bench = Bench(timeout=5)
+    for _ in range(5):
+        bench.take(6)
+    assert (bench.state, bench.breaker.fail_counter) == ("open", 5)
+
+
+def test_fail_counter_reads_failures_and_timeouts() -> None:
+    bench = Bench()
+    fail(bench.breaker, 2)
+    fail(bench.breaker, 1, TimeoutError)
+    assert bench.breaker.fail_counter == 3
+
+
+def test_classify_judges_results() -> None:
+    bench = Bench(classify=lambda result, error: Outcome.FAILURE if result == 500 else Outcome.SUCCESS)
+    for status in (200, 500):
+        bench.breaker.call(lambda status=status: status)
+    assert bench.counts() == (1, 1, 0, 0)
+
+
+async def test_is_failure_judges_async_results() -> None:
+    bench = Bench(is_failure=lambda result: result == 500)
+    for status in (200, 500):
+        await bench.breaker.call_async(asyncio.sleep, 0, status)
+    assert bench.counts() == (1, 1, 0, 0)
+
+
+def test_a_block_before_an_open_circuit_is_told_why() -> None:
+    bench = Bench()
+    fail(bench.breaker, 5)
+    with pytest.raises(CallRejected) as raised, bench.breaker.calling():
+        pytest.fail("ran")
+    assert raised.value.reason == "open"
+
+
+def test_calls_of_a_disabled_breaker_give_back_no_place_that_they_did_not_take() -> None:
+    bench = Bench(capacity=1)
+    desk.act(bench.breaker.sync, "x", Act(id="off", action=Action.DISABLE), {})
+    succeed(bench.breaker, 3)
+    desk.act(bench.breaker.sync, "x", Act(id="on", action=Action.RESET), {})
+    with bench.breaker.calling():
+        assert rejected(bench.breaker)
+
+
+def test_its_reset_timeout_reads_as_set() -> None:
+    assert Bench(reset_timeout=7).breaker.reset_timeout == 7
+
+
+def test_a_forked_childs_breaker_takes_listeners() -> None:
+    bench, listener = Bench(), pybreaker.CircuitBreakerListener()
+    bench.breaker.sync.after_fork()
+    bench.breaker.add_listener(listener)
+    assert bench.breaker.listeners == (listener,)
+
+
+async def test_async_failures_that_find_the_store_gone_are_judged_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    async def boom() -> None:
+        raise Failure
+
+    def gone(*args: Any, **more: Any) -> Any:
+        raise StoreError("gone")
+
+    fail(bench.breaker, 4)
+    monkeypatch.setattr(bench.cluster.store, "push", gone)
+    with pytest.raises(Failure):
+        await bench.breaker.call_async(boom)
+    assert bench.state == "open"

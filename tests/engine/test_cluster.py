@@ -9,6 +9,7 @@ import pytest
 
 from breaker.engine import desk, sync
 from breaker.engine.circuit import SharedCircuitBreaker
+from breaker.engine.lost_acts import LostActs
 from breaker.engine.machine import Act, Action, Snapshot
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import StoreError
@@ -736,6 +737,25 @@ def test_lost_acts_are_looked_up_until_it_has_worked() -> None:
     wired.store._empty()
     wired.cluster.advance(60)
     assert asked == ["x"] * 3
+
+
+def test_acts_that_were_lost_at_different_times_are_all_looked_up() -> None:
+    asked: list[Any] = []
+    lost = LostActs(asked.append, monotonic=lambda: 0.0, thread=False)
+    lost.of(["y"])
+    lost.of(["x"])
+    lost.seek()
+    assert asked == [["x", "y"]]
+
+
+def test_a_look_up_that_fails_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    def look_up(names: Any) -> None:
+        raise OSError("the database is away")
+
+    lost = LostActs(look_up, monotonic=lambda: 0.0, thread=False)
+    lost.of(["x"])
+    lost.seek()
+    assert caplog.messages == ["operators' acts could not be looked up to apply them again: the database is away"]
 
 
 def test_an_act_whose_answer_was_lost_is_known_to_hold() -> None:

@@ -110,7 +110,8 @@ async def test_an_event_loop_goes_on_when_the_future_arrives(courier: Courier) -
     gate = threading.Event()
     future = courier.carry(lambda: gate.wait(5))
     asyncio.get_running_loop().call_soon(gate.set)  # nobody could set it if the loop were held up
-    await arrival(future, seconds=5)
+    async with asyncio.timeout(2):
+        await arrival(future, seconds=5)
     assert future.result(0) is True
 
 

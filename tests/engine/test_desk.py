@@ -186,3 +186,74 @@ def test_policies_of_a_reader_say_how_long_its_windows_are() -> None:
     cluster.advance(300)
     records, _ = desk.read(breaker.sync)
     assert total(records.records["x"].tallies).successes == 1
+
+
+def test_a_circuit_that_nobody_has_seen_is_born_at_the_stores_moment() -> None:
+    cluster = Cluster()
+    before, _ = desk.act(cluster.workers[0], "x", OPEN, {})
+    assert before.since == cluster.workers[0].now()
+
+
+class Insisting:
+    """A process with threads whose store loses the answers of so many writes; waiting moves its clock."""
+
+    def __init__(self, lost: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cluster, self.waited, self.left = Cluster(), [], lost
+        self.sync = Sync(self.cluster.store, monotonic=self.cluster.clock)
+        write = self.cluster.store.write
+
+        def losing(asked: Write) -> Written:
+            if not self.left:
+                return write(asked)
+            self.left -= 1
+            raise StoreError("no answer")
+
+        def wait(seconds: float) -> None:
+            self.waited.append(seconds)
+            self.cluster.clock.advance(seconds)
+
+        monkeypatch.setattr(self.cluster.store, "write", losing)
+        monkeypatch.setattr(desk.time, "sleep", wait)
+
+
+def test_an_act_whose_answers_are_lost_is_asked_for_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    insisting = Insisting(5, monkeypatch)
+    insisting.cluster.store._clock = lambda: 0  # type: ignore[attr-defined]  # which the deadline of a write goes by
+    _, after = desk.act(insisting.sync, "x", OPEN, {})
+    assert after.force is Force.OPEN
+    assert insisting.waited == [desk.AGAIN] * 5
+
+
+def test_an_act_that_finds_no_store_says_so_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    insisting = Insisting(99, monkeypatch)
+    with pytest.raises(StoreError, match="no answer"):
+        desk.act(insisting.sync, "x", OPEN, {})
+    assert 0.7 < sum(insisting.waited) < 1
+
+
+def test_a_process_that_shares_with_nobody_reads_itself() -> None:
+    alone = Sync(None, monotonic=Clock(), threads=False)
+    breaker = SharedCircuitBreaker("x", sync=alone)
+    SharedCircuitBreaker("y", sync=alone)
+    succeed(breaker, 2)
+    records, shared = desk.read(alone)
+    assert (shared, sorted(records.records)) == (False, ["x", "y"])
+    assert total(records.records["x"].tallies).successes == 2
+    assert [*desk.read(alone, ["x"])[0].records] == ["x"]
+
+
+def test_a_reader_does_not_ask_a_store_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    (breaker,) = (cluster := Cluster()).breakers()
+    breaker.sync.lose("gone")
+    monkeypatch.setattr(Sync, "started", True)
+    monkeypatch.setattr(cluster.store, "load", lambda *args, **more: pytest.fail("asked"))
+    assert desk.read(breaker.sync)[1] is False
+
+
+def test_a_reader_asks_once_when_the_store_has_listed_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, asked = Cluster(), []
+    (breaker,) = cluster.breakers()
+    load = cluster.store.load
+    monkeypatch.setattr(cluster.store, "load", lambda *args, **more: (asked.append(args), load(*args, **more))[1])
+    desk.read(breaker.sync)
+    assert len(asked) == 1

@@ -93,4 +93,5 @@ def test_a_store_that_hangs_is_given_up_and_the_process_guards_alone(
     wait_for(lambda: held.sync.courier.busy_for() > 0.3, "the courier is stuck")
     held.failing_takes()
     assert held.lost
+    assert held.sync.lost_reason == "no answer within 0.3 s"
     assert held.breaker.current_state == "open"

@@ -250,6 +250,37 @@ def test_all_that_is_held_moves_along_with_the_clock(store: Timed, step: int) ->
     assert lease(store, stands, "b")
 
 
+@pytest.mark.parametrize("step", [3_600_000, -900_000])
+def test_a_lease_keeps_its_longest_when_the_clock_was_set(store: Timed, step: int) -> None:
+    stands = put(store)
+    lease(store, stands, longest_ms=3_000)
+    store.now += step
+    store.shift(step)
+    for _ in range(5):
+        store.now += 500
+        store.push(Push(process="p", sequence=0, renewals=[("x", "a")]))
+    assert not lease(store, stands, "b")
+    store.now += 500
+    assert lease(store, stands, "b")
+
+
+def test_what_was_registered_moves_along(store: Timed) -> None:
+    store.register([Registration(name="x", labels={}, policy=Policy())])
+    store.now += UNSEEN_MS
+    store.shift(UNSEEN_MS)
+    assert [*store.load().records] == ["x"]
+    store.now += UNSEEN_MS
+    assert not store.load().records
+
+
+def test_a_lease_decides_nothing_from_its_end_on(store: Timed) -> None:
+    stands = put(store)
+    lease(store, stands)
+    store.now += LEASE_MS
+    write = Write(name="x", expected=stands.rev, after=newborn(0), deadline=store.now, token="a")
+    assert not store.write(write).won
+
+
 def test_no_count_moves_into_the_future_where_no_window_finds_it(store: Timed) -> None:
     store.now = START + 1_000
     add(store)

@@ -297,3 +297,36 @@ def test_a_lease_is_renewed_up_to_its_longest_unless_it_has_ended(
     until, last = map(int, kept.client.hget(PREFIX + "leases:x", "t").split(b":"))
     assert until - now == pytest.approx(renewed, abs=400)
     assert last == now + longest
+
+
+def test_a_lease_that_has_ended_decides_nothing(kept: Kept) -> None:
+    stands = kept.write().current
+    now = kept.store.load([]).now
+    kept.client.hset(PREFIX + "leases:x", "t", f"{now}:{now + 60_000}")
+    assert not kept.write(expected=stands.rev, after=newborn(2), token="t").won
+
+
+def test_a_lease_that_was_given_before_the_clock_was_set_back_makes_way(kept: Kept) -> None:
+    stands = kept.write().current
+    now = kept.store.load([]).now
+    kept.client.hset(PREFIX + "leases:x", "old", f"{now + 3_600_000}:{now + 3_660_000}")
+    assert kept.lease(stands.id).granted
+
+
+def test_a_lease_is_given_for_no_longer_than_its_longest(kept: Kept) -> None:
+    stands = kept.write().current
+    request = LeaseRequest(name="x", generation=stands.id, token="t", slots=1, longest_ms=700, deadline=FAR)
+    assert kept.store.lease(request).granted
+    ends, longest = map(int, kept.client.hget(PREFIX + "leases:x", "t").split(b":"))
+    assert ends == longest
+
+
+def test_a_process_that_is_heard_of_no_more_is_waited_for_no_more(kept: Kept) -> None:
+    now = kept.store.load([]).now
+    kept.client.zadd(PREFIX + "processes", {"dead": now - 60_000})
+    assert kept.push(wants={"x": Window(60_000, 2)}).live == {"p"}
+
+
+def test_a_circuit_that_nobody_registers_is_kept_for_a_time(kept: Kept) -> None:
+    kept.write()
+    assert 0 < kept.client.pttl(PREFIX + "circuit:x") <= KEPT_UNSEEN_MS

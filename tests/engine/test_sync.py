@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from breaker.engine import desk, events, machine
+from breaker.engine import ear as ear_module
 from breaker.engine import sync as sync_module
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.courier import Courier
@@ -757,3 +759,39 @@ def test_a_forked_child_knows_the_stores_clock_already() -> None:
     known = sync.now()
     sync.after_fork()
     assert sync.now() == known == cluster.store.load().now
+
+
+# -- the ear -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_question_that_is_open_at_a_former_store_is_ended_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats, ended = Beats(), []
+    monkeypatch.setattr(beats.store, "hang_up", lambda: ended.append(1))
+    for times in (1, 2):
+        beats.lose()
+        beats.find()
+        beats.cluster.advance(1)
+        assert len(ended) == times
+
+
+def test_after_a_call_for_counts_the_ear_listens_in_haste_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats, hurried, asked = Beats(2), [], []
+    listen = beats.store.listen
+
+    @contextlib.contextmanager
+    def hurrying() -> Iterator[None]:
+        hurried.append(1)
+        yield
+        hurried.pop()
+
+    def watched(cursor: str, *, seconds: float) -> Any:
+        asked.append((seconds, len(hurried)))
+        return listen(cursor, seconds=0)
+
+    monkeypatch.setattr(ear_module, "haste", hurrying)
+    beats.syncs[1].listen(0)
+    beats.store.poll(Call("a", beats.syncs[0].process, ["x"]), expected=frozenset(), seconds=0, wants={}, now=0)
+    monkeypatch.setattr(beats.store, "listen", watched)
+    for _ in range(2):
+        beats.syncs[1].listen(9)
+    assert asked == [(ear_module.STAY, 1), (9, 0)]

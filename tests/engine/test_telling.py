@@ -98,6 +98,14 @@ def test_timeouts_and_failures_are_bounded_apart() -> None:
     assert (len(told.of(events.Failed)), len(told.of(events.TimedOut))) == (10, 10)
 
 
+def test_timeouts_that_were_left_out_are_told_with_the_next() -> None:
+    told = Told(volume_threshold=100)
+    fail(told.breaker, 12, TimeoutError)
+    told.cluster.clock.advance(1)
+    fail(told.breaker, 1, TimeoutError)
+    assert told.of(events.TimedOut)[-1].left_out == 2
+
+
 def test_a_fallback_is_counted_and_told_once_a_second() -> None:
     told = Told()
     for _ in range(3):
@@ -237,3 +245,12 @@ def test_listeners_may_be_given_at_once() -> None:
 
 def _raise(error: Exception | None = None) -> None:
     raise error or Failure()
+
+
+def test_a_listener_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    (breaker,) = Cluster().breakers()
+    listener = Listener()
+    listener.success = lambda cb: 1 / 0  # type: ignore[method-assign]
+    breaker.add_listener(listener)
+    succeed(breaker)
+    assert "a breaker's listener failed" in caplog.text

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from breaker.engine import events
+from breaker.engine import sync as sync_module
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.stores.base import StoreError
 from breaker.engine.stores.memory import MemoryStore
-from breaker.engine.sync import Sync
+from breaker.engine.sync import PATIENCE, Sync
 from breaker.engine.window import total
 from breaker.testing import fail, succeed
 from tests.programs import wait_for
@@ -181,3 +182,83 @@ async def test_an_async_failure_is_judged_by_the_courier(process: Any) -> None:
         with pytest.raises(ConnectionError):
             await one.breaker.call_async(boom)
     assert one.breaker.current_state == "open"
+
+
+def test_the_first_call_waits_no_longer_than_it_was_told(store: MemoryStore) -> None:
+    waited: list[float | None] = []
+    for shared, patience in ((store, None), (store, 5), (None, None)):
+        sync = Sync(shared)
+        sync._first_contact.wait = waited.append  # type: ignore[assignment]
+        sync.revive(patience=patience)
+        sync.beat_at = float("-inf")
+        sync.revive(patience=patience)  # its beat lives
+        sync.close()
+    assert waited == [PATIENCE, 5]
+
+
+def test_a_beat_that_failed_comes_again(process: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync_module, "HEARTBEAT", 0.02)
+    one, failed = process(), threading.Event()
+
+    def fault() -> bool:
+        one.sync._wants_success = lambda: False
+        failed.set()
+        raise ZeroDivisionError
+
+    one.sync._wants_success = fault
+    assert failed.wait(5)
+    monkeypatch.setattr(sync_module, "HEARTBEAT", 1.0)
+    before = one.sync.beat_at
+    wait_for(lambda: one.sync.beat_at > before, "it beats again", seconds=2)
+
+
+def test_an_ear_looks_every_quarter_of_a_second_whether_its_store_still_holds(
+    process: Any, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, asked, heard = process(), [], threading.Event()
+    listen = store.listen
+
+    def watched(cursor: str, *, seconds: float) -> Any:
+        asked.append(seconds)
+        heard.set()
+        return listen(cursor, seconds=seconds)
+
+    monkeypatch.setattr(store, "listen", watched)
+    assert heard.wait(5)
+    assert asked[0] == 0.25
+    one.sync.close()
+
+
+def test_an_ear_whose_store_is_away_ends_when_its_process_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*args: Any) -> Any:
+        raise StoreError("gone")
+
+    away = MemoryStore(lambda: 0)
+    monkeypatch.setattr(away, "push", gone)
+    sync = Sync(away)
+    sync.revive(patience=5)
+    sync.close()
+    assert sync.ear._thread is not None
+    sync.ear._thread.join(5)
+    assert not sync.ear.alive
+
+
+def test_what_operators_said_is_looked_up_in_a_thread_of_its_own(process: Any, store: MemoryStore) -> None:
+    by: list[tuple[str, list[str]]] = []
+    process(on_lost_data=lambda names: by.append((threading.current_thread().name, names)))
+    store._empty()
+    wait_for(lambda: by, "it is looked up", seconds=5)
+    assert by == [("breaker-look-up", ["x"])]
+
+
+def test_a_process_that_shares_with_nobody_has_nothing_to_send_when_it_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sync = Sync(None)
+    succeed(SharedCircuitBreaker("x", sync=sync))
+    monkeypatch.setattr(sync.courier, "carry", lambda work: pytest.fail("carried"))
+    sync.close()
+
+
+def test_a_circuit_of_a_process_without_threads_yet_can_be_turned_by_hand() -> None:
+    assert SharedCircuitBreaker("x", sync=Sync(None)).open() is True

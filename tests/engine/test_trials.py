@@ -249,3 +249,70 @@ def test_opening_by_hand_says_whether_it_was_done(monkeypatch: pytest.MonkeyPatc
     assert breaker.open() is True  # it stands already
     assert breaker.retry_after == 7
     assert breaker.snapshot.why == {"byHand": True}
+
+
+def test_a_long_wait_is_told_to_the_second() -> None:
+    (breaker,) = Cluster().breakers(reset_timeout=3_600)
+    fail(breaker, 5)
+    assert breaker.retry_after == 3_600
+
+
+# -- leases that are held ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_trial_that_has_ended_is_renewed_no_more(shared: bool) -> None:
+    door = Door()
+    if not shared:
+        door.breaker.sync.lose("gone")
+    succeed(door.breaker)
+    assert door.breaker.current_state == "closed"
+    assert not door.breaker.sync.trials
+
+
+def test_a_trial_that_ends_after_its_time_decides_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door(timeout=2)
+    permit = door.breaker.admit()
+    door.cluster.advance(6)
+    assert not door.breaker.sync.trials
+    permit.settle(None, None)
+    assert door.breaker.current_state == "half-open"
+    assert not caplog.records
+    door.cluster.clock.advance(1)
+    assert not rejected(door.breaker)
+    assert door.breaker.current_state == "closed"
+
+
+def test_a_trial_alone_that_was_given_up_makes_way_at_once() -> None:
+    door = Door()
+    door.breaker.sync.lose("gone")
+    door.breaker.admit().settle(None, KeyboardInterrupt())
+    assert not rejected(door.breaker)
+    assert door.breaker.current_state == "closed"
+
+
+def test_a_trial_that_is_given_up_after_its_time_harms_nothing() -> None:
+    door = Door(timeout=2)
+    permit = door.breaker.admit()
+    door.cluster.advance(6)
+    permit.settle(None, KeyboardInterrupt())
+    assert not door.breaker.sync.trials
+
+
+def test_who_is_alone_asks_the_lost_store_for_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door()
+    door.breaker.sync.lose("gone")
+    for name in ("lease", "release"):
+        monkeypatch.setattr(door.cluster.store, name, lambda *args: pytest.fail("asked"))
+    door.breaker.admit().settle(None, KeyboardInterrupt())
+    succeed(door.breaker)
+    assert door.breaker.current_state == "closed"
+
+
+def test_trials_are_taken_along_with_what_is_left_of_their_time() -> None:
+    door = Door(timeout=7)
+    door.breaker.admit()
+    door.cluster.clock.advance(2.5)
+    sync = door.breaker.sync
+    ((_, token),) = sync.trials.renewals()
+    assert sync.trials.as_leases() == [("x", door.breaker.snapshot.id, token, sync.now() + 5_500)]
