@@ -249,6 +249,30 @@ def test_an_open_found_alone_keeps_its_end_and_says_where_it_was_found() -> None
     assert states(beats.breakers) == ["open"] * 2
     assert [breaker.retry_after for breaker in beats.breakers] == [499] * 2
     assert beats.breakers[0].snapshot.why["alone"] is True
+    assert beats.breakers[0].snapshot.id
+
+
+def test_an_open_found_alone_yields_to_an_operators_word_that_has_an_end() -> None:
+    beats = Beats(2, reset_timeout=600)
+    first, second = beats.syncs
+    beats.store.workers.remove(second)
+    beats.cluster.workers = [second]
+    second.lose("gone")
+    fail(beats.breakers[1], 5)
+    desk.act(first, "x", Act(id="close", action=Action.CLOSE, for_ms=60_000), {})
+    beats.cluster.advance(1)
+    assert second.sharing
+    assert beats.breakers[1].snapshot.state is State.CLOSED
+
+
+def test_what_is_enabled_for_a_time_is_judged_as_ever() -> None:
+    beats = Beats(reset_timeout=1)
+    desk.act(beats.syncs[0], "x", Act(id="on", action=Action.ENABLE, for_ms=60_000), {})
+    fail(beats.breakers[0], 5)
+    assert beats.breakers[0].current_state == "open"
+    beats.cluster.advance(1)
+    succeed(beats.breakers[0])
+    assert beats.breakers[0].current_state == "closed"
 
 
 def test_an_open_found_alone_whose_time_is_over_is_dropped() -> None:
