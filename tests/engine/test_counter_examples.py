@@ -65,3 +65,24 @@ def test_a_half_open_circuit_under_an_operators_word_is_put_back_into_an_emptied
         ("time_passes", {"ticks": 5}),
     )
     assert schedule.workers[0].breaker.snapshot.state.value == "HALF_OPEN"
+
+
+def test_a_process_about_to_open_looks_at_what_the_others_have_not_sent() -> None:
+    schedule = begun(2)
+    live(
+        schedule,
+        ("call", {"which": 1, "kinds": ["s"] * 4}),
+        ("call", {"which": 0, "kinds": ["f", "f"]}),
+    )
+    assert schedule.workers[0].breaker.current_state == "closed"
+
+
+def test_a_transition_whose_answer_was_lost_is_the_same_here_and_in_the_store() -> None:
+    """Id and all: one by another name, found when the store is back, would be a second opening."""
+    schedule = begun()
+    live(
+        schedule,
+        ("a_command_will_fail", {"which": 0, "command": "write", "how": "mute", "lasts": False}),
+        ("call", {"which": 0, "kinds": ["f", "f"]}),
+        ("all_is_well_for_a_while", {}),
+    )

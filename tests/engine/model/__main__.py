@@ -1,7 +1,7 @@
 """The long profile of the model: python -m tests.engine.model [--steps N] [--seconds N] [--seed N]
 
-Ends by itself after so many steps or seconds, whichever comes first; exits with 1 and the shrunk counter-example when
-the engine strays from the reference.
+Exits with 1 and the shrunk counter-example when the engine strays from the reference, and with 2 when the seconds were
+over before so many steps were made.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run(first_seed: int, steps: int, seconds: float, reports: Any) -> None:
 def gathered(options: argparse.Namespace) -> list[Report]:
     """What both cores found."""
     reports: Any = multiprocessing.Queue()
-    share = options.steps // options.processes
+    share = -(-options.steps // options.processes)
     runs = [
         multiprocessing.Process(target=run, args=(options.seed + 1_000_000 * core, share, options.seconds, reports))
         for core in range(options.processes)
@@ -72,7 +72,12 @@ def main() -> int:
         print(f"{times:>9,}  {what}")
     steps = sum(steps for steps, _, _ in reports)
     print(f"{steps:,} steps in {time.monotonic() - began:.0f} s")
-    return 1 if any(found for _, _, found in reports) else 0
+    if any(found for _, _, found in reports):
+        return 1
+    if steps < options.steps:
+        print(f"cut short by --seconds {options.seconds:g}: {options.steps:,} steps were asked for")
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

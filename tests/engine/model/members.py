@@ -27,6 +27,8 @@ class World:
         self.store = Store(now)
         self.members: list[Member] = []
         self.told: list[tuple[str, ...]] = []
+        self.seen: Counter[str] = Counter()
+        """What happened that nobody tells."""
 
     def call_for_counts(self, who: str) -> None:
         """Who is awake answers at once; who is not, when it listens again."""
@@ -180,6 +182,7 @@ class Member:
         others = any(who != self.name and self.now() - at <= LIVE for who, at in self.world.store.heard_of.items())
         if others and self._opens(self.world.store):
             self.world.call_for_counts(self.name)
+            self.world.seen["spared by the others' counts"] += not self._opens(self.world.store)
         if self._opens(self.world.store) and self._open() and others and self.sharing:
             self.world.call_for_counts(self.name)
 
@@ -215,6 +218,8 @@ class Member:
         after = before.turned(state, self.now(), until=until or 0)
         made = self._write(before, after, token=token)
         if made is None:
+            stands = self.world.store.head
+            self.world.seen["turned alone and by the store"] += stands is not None and stands.version == after.version
             made = self._write(before, after, token=token)
         if made:
             self._tell("Transitioned", before.state, state)

@@ -197,6 +197,15 @@ class Schedule(RuleBasedStateMachine):
     def fails(self, which: int) -> None:
         self.call(which, ["f"] * 5)
 
+    @rule(which=WHICH, successes=st.integers(1, 4))
+    def one_fails_alone(self, which: int, successes: int) -> None:
+        """The window has just restarted, and the others have not sent yet what speaks against it."""
+        self._begins_afresh(which)
+        for other in range(len(self.workers)):
+            if self.workers[other] is not self._worker(which):
+                self.call(other, ["s"] * successes)
+        self.call(which, ["f"] * self._worker(which).policy.volume_threshold)
+
     @rule()
     def all_press(self) -> None:
         for which in range(len(self.workers)):
@@ -211,6 +220,7 @@ class Schedule(RuleBasedStateMachine):
             for worker in self.workers:
                 if worker.member.awake:
                     worker.beat()
+            self._same_views()  # for what one did alone may be forgotten by the end
             self._hear()
 
     @rule()
@@ -282,9 +292,11 @@ class Schedule(RuleBasedStateMachine):
         worker = self._worker(which)
         worker.wire.trap = worker.member.wire.trap = (command, how, lasts)
 
-    @rule(which=WHICH, command=st.sampled_from(["push", "write", "lease"]), how=HOW)
-    def a_command_fails(self, which: int, command: str, how: Any) -> None:
+    @rule(which=WHICH, command=st.sampled_from(["push", "write", "lease"]), how=HOW, afresh=st.booleans())
+    def a_command_fails(self, which: int, command: str, how: Any, afresh: bool) -> None:
         """Once, in the midst of a trip or of a trial."""
+        if afresh:
+            self._begins_afresh(which)
         if command == "lease":
             self.fails(which)
             self.wait_for_the_trial()
@@ -303,6 +315,7 @@ class Schedule(RuleBasedStateMachine):
 
     @rule()
     def store_emptied(self) -> None:
+        self.seen["store emptied"] += 1
         self.store.empty()
         self.world.store.empty()
 
@@ -312,6 +325,7 @@ class Schedule(RuleBasedStateMachine):
         if not back:
             self.copies = self.store.copied(), self.world.store.copied()
         elif self.copies is not None:
+            self.seen["store goes back"] += 1
             self.store.restore(self.copies[0])
             self.world.store.goes_back(self.copies[1])
 
@@ -355,6 +369,11 @@ class Schedule(RuleBasedStateMachine):
             assert stands is not None
             assert worker.breaker.snapshot == stands
 
+    def _begins_afresh(self, which: int) -> None:
+        self.all_is_well_for_a_while()
+        self.operator(which, Action.RESET, None)
+        self._hear()
+
     # -- what must agree -------------------------------------------------------------------------------------------
 
     @invariant()
@@ -366,6 +385,8 @@ class Schedule(RuleBasedStateMachine):
         self.seen.update(" ".join(what) for _, *what in self.told)
         self.told.clear()
         self.world.told.clear()
+        self.seen.update(self.world.seen)
+        self.world.seen.clear()
         self._same_views()
         found, expected = self.store.load(["x"]).records["x"].snapshot, self.world.store.head
         assert (found is None) == (expected is None)
