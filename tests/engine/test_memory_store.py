@@ -229,6 +229,20 @@ def test_news_are_remembered_up_to_a_bound(store: Timed, monkeypatch: pytest.Mon
     assert store.listen(cursors[0], seconds=0).cursor == cursors[-1]
 
 
+def test_news_are_numbered_on_however_many_were_forgotten(store: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "REMEMBERED", 3)
+    for number in range(1, 20):
+        store.write(Write(name=f"x{number}", expected=None, after=newborn(0), deadline=store.now))
+        assert store.cursor() == str(number)
+
+
+def test_who_listens_does_not_wait_for_more_than_there_is(store: Timed, monkeypatch: pytest.MonkeyPatch) -> None:
+    cursor = store.cursor()
+    put(store)
+    monkeypatch.setattr(store._told, "wait", lambda seconds: pytest.fail("waited"))
+    assert len(store.listen(cursor, seconds=5).changed) == 1
+
+
 # -- a clock that was set ----------------------------------------------------------------------------------------------
 
 

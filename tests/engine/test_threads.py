@@ -190,8 +190,10 @@ def test_the_first_call_waits_no_longer_than_it_was_told(store: MemoryStore) -> 
         sync = Sync(shared)
         sync._first_contact.wait = waited.append  # type: ignore[assignment]
         sync.revive(patience=patience)
+        first = len(waited)
         sync.beat_at = float("-inf")
         sync.revive(patience=patience)  # its beat lives
+        assert len(waited) == first
         sync.close()
     assert waited == [PATIENCE, 5]
 

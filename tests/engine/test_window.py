@@ -96,6 +96,15 @@ def test_the_mean_latency_is_of_completed_calls() -> None:
     assert total([_tally(("g", 1.0, "s"), ("g", 2.0, "t"), ("g", 0.0, "r"))]).latency_mean == pytest.approx(1.5)
 
 
+def test_the_mean_latency_is_exact() -> None:
+    assert Totals(successes=2, failures=1, timeouts=1, latency_us=6_000_000).latency_mean == 1.5
+
+
+def test_no_two_slots_stand_for_the_same_latency() -> None:
+    stands_for = [slot_seconds(index) for index in range(20)]
+    assert stands_for == sorted({*stands_for})
+
+
 def test_the_rate_that_is_reported_counts_every_kind_of_error() -> None:
     totals = Totals(successes=4, failures=1, timeouts=2, rejects=3)
     assert (totals.completed, totals.fires, totals.error_rate) == (7, 10, 30)
