@@ -22,7 +22,7 @@ from mutmut import __main__ as mutmut
 from mutmut.mutation import file_mutation
 from mutmut.stats import status_by_exit_code
 
-KILLED = ("killed", "timeout", "segfault", "caught by type check", "suspicious")
+KILLED = ("killed", "timeout", "segfault", "caught by type check")
 
 Mutants = list[tuple[Any, str, int | None]]
 
@@ -77,7 +77,7 @@ def report() -> None:
     left = []
     for _, name, result in sorted(mutants, key=lambda mutant: mutant[1]):
         status = status_by_exit_code[result]
-        status = "killed" if status in KILLED else status
+        status = "killed" if status in KILLED else "survived" if status == "suspicious" else status
         counts[module_of(name)][status] += 1
         if status not in ("killed", "not checked"):
             left.append(f"{status:<10} {name}")
