@@ -70,6 +70,7 @@ from breaker.engine.window import total
 from breaker.testing import Failure, fail, rejected, succeed
 from tests.engine.hosts import Host, Site
 from tests.engine.processes import FOREVER, Worker, counted, on_trial, store_of, traffic, until
+from tests.named import is_there
 from tests.programs import RedisServer, wait_for
 from tests.relay import Relay
 from tests.told_time import ToldRedis
@@ -80,11 +81,10 @@ context = multiprocessing.get_context("fork")
 
 
 def test_each_test_named_above_is_there() -> None:
-    named = re.findall(r"^        (?:(\S+)::)?(test_\w+)", __doc__ or "", re.MULTILINE)
+    named = re.findall(r"^        (?:(\S+)::)?(test_\w+)(?:\[(\w+)\])?", __doc__ or "", re.MULTILINE)
     assert len(named) >= 15
-    for path, name in named:
-        text = (CHECKOUT / path if path else Path(__file__)).read_text("utf-8")
-        assert f"def {name}(" in text, name
+    here = Path(__file__)
+    assert [one for one in named if not is_there(CHECKOUT / one[0] if one[0] else here, *one[1:])] == []
 
 
 # -- trials whose owner vanishes ---------------------------------------------------------------------------------------
@@ -305,29 +305,24 @@ def test_one_trial_for_six_processes_of_ten_threads(redis_server, worker, fork) 
 
 
 def test_calls_of_many_threads_and_processes_run_side_by_side(redis_server, fork) -> None:
-    start = context.Barrier(2 * 8)
+    """None of them ends before all have begun."""
+    all_have_begun = context.Barrier(2 * 8)
 
-    def work() -> list[list[float]]:
+    def work() -> int:
         mine = Worker(redis_server)
-        spans: list[list[float]] = []
+        ended: list[int] = []
 
         def call() -> None:
-            start.wait(FOREVER)
-            began = time.monotonic()
-            mine.breaker.call(time.sleep, 0.2)
-            spans.append([began, time.monotonic()])
+            ended.append(mine.breaker.call(all_have_begun.wait, FOREVER / 2))
 
         threads = [threading.Thread(target=call) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return spans
+        return len(ended)
 
-    spans = [span for child in [fork(work) for _ in range(2)] for span in child.result()]
-
-    assert len(spans) == 16
-    assert 0.2 <= max(end for _, end in spans) - min(began for began, _ in spans) < 0.5  # one by one: 1.6 and 3.2
+    assert [child.result() for child in [fork(work) for _ in range(2)]] == [8, 8]
 
 
 # -- Redis restarts, forgets, stops ------------------------------------------------------------------------------------
@@ -492,10 +487,14 @@ def test_a_host_cut_off_for_twenty_minutes_poisons_nobody_and_undoes_no_act(redi
 
 
 def test_of_ten_processes_one_that_always_fails_opens_nothing(redis_server, fork, monkeypatch) -> None:
-    """Three times the window has just restarted; nine have successes that they have not sent when the tenth fails."""
+    """Three times the window has just restarted; nine have successes that they have not sent when the tenth fails.
+
+    Not with the constants of service: beats are rarer, so that nothing but the look brings the successes; and the look
+    waits for longer than 20 ms (and a call than 100 ms), for ten processes on few cores do not answer so soon. Answers
+    that come later than LOOK are not part of the verdict."""
     monkeypatch.setattr(sync, "BEAT", 1.0)
     monkeypatch.setattr(sync, "IDLE_BEAT", 1.0)
-    monkeypatch.setattr(judge, "LOOK", 0.9)  # ten processes on few cores
+    monkeypatch.setattr(judge, "LOOK", 0.9)
     in_step = context.Barrier(11)
 
     def healthy() -> int:
