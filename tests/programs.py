@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -25,7 +26,11 @@ def needs_program(*names: str) -> str:
     for name in names:
         if found := shutil.which(name, path=path):
             return found
-    reason = f"needs {' or '.join(names)}, which is not on this machine"
+    return lacks(f"needs {' or '.join(names)}, which is not on this machine")
+
+
+def lacks(reason: str) -> NoReturn:
+    """Skips a test for what the machine lacks, or fails it where CI=true promises that it does not."""
     if os.environ.get("CI", "").lower() == "true":
         pytest.fail(reason)
     pytest.skip(reason)

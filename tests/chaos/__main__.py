@@ -11,12 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
+from tests.acceptance.gateway import CHECKOUT
 from tests.chaos.checker import check
 from tests.chaos.recording import Recording
 from tests.chaos.report import figures, violations
 from tests.chaos.run import play
 
-LONGEST = 10.0
+SHORTEST, LONGEST = 1.0, 10.0
+KEPT = CHECKOUT / "var" / "chaos.json"
 
 
 def main() -> int:
@@ -26,9 +28,7 @@ def main() -> int:
     else:
         print(f"seed {options.seed}, {options.minutes:g} min", flush=True)
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-            recording = play(options.seed, options.minutes, Path(folder))
-    if options.keep:
-        recording.save(options.keep)
+            recording = play(options.seed, options.minutes, Path(folder), options.keep)
     found = check(recording)
     print("\n".join([*figures(recording), *violations(recording, found)]))
     return 1 if found else 0
@@ -37,16 +37,20 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="default: any")
-    parser.add_argument("--minutes", type=_minutes, default=4.0, help="1 to 10; default: %(default)g")
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="write the recording there")
+    parser.add_argument(
+        "--minutes", type=_minutes, default=4.0, help=f"{SHORTEST:g} to {LONGEST:g}; default: %(default)g"
+    )
+    parser.add_argument(
+        "--keep", type=Path, default=KEPT, metavar="FILE", help="write the recording there; default: var/chaos.json"
+    )
     parser.add_argument("--read", type=Path, metavar="FILE", help="only check a recording that was kept")
     return parser.parse_args()
 
 
 def _minutes(text: str) -> float:
     minutes = float(text)
-    if not 0 < minutes <= LONGEST:
-        raise argparse.ArgumentTypeError(f"must be above 0 and {LONGEST:g} at most, not {text}")
+    if not SHORTEST <= minutes <= LONGEST:
+        raise argparse.ArgumentTypeError(f"must be {SHORTEST:g} to {LONGEST:g}, not {text}")
     return minutes
 
 

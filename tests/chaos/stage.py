@@ -99,7 +99,11 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending.close()
+        try:
+            if not self.recording.calls:
+                self._collect()
+        finally:
+            self._ending.close()
 
     def _start(self, ending: contextlib.ExitStack) -> None:
         self.undertaker = Undertaker()
@@ -178,14 +182,17 @@ class Stage:
         self.crowd.stop()
         self._take_requests()
         self.stream.stop()
+        time.sleep(SETTLED)  # lines of the log are on their way
+        self._collect()
+        if abs(step := self.since_start(time.time()) - self.clock()) > CLOCK_STEP:
+            raise ClockStepped(f"the wall's clock went {step:+.3f} s beside the monotonic one")
+
+    def _collect(self) -> None:
         self.recording.calls = self.crowd.calls
         self.recording.events = self.stream.events()
         self.recording.stalls = self.canary.stalls
-        time.sleep(SETTLED)  # lines of the log are on their way
         for number, gateway in enumerate(self.gateways):
             read_log(self.recording, gateway.log, number, self.since_start)
-        if abs(step := self.since_start(time.time()) - self.clock()) > CLOCK_STEP:
-            raise ClockStepped(f"the wall's clock went {step:+.3f} s beside the monotonic one")
 
     def end(self) -> None:
         """End all processes, and write down which are there all the same."""
@@ -297,7 +304,8 @@ class Stage:
 
     def hush(self) -> None:
         """Nobody calls; once all is counted and sent, write down the totals and the workers' belongings."""
-        self.crowd.hush()
+        if not self.crowd.hush():
+            return
         time.sleep(SETTLED)
         self._take_requests()
         self._sample()
