@@ -5,8 +5,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -46,6 +47,48 @@ class Canary:
     def stop(self) -> None:
         self._stopped.set()
         self._thread.join()
+
+
+class Queue:
+    """A thread that asks the kernel every 0.1 s how long the workers' threads have waited for a processor: on a machine
+    that has other things to do each waits whenever it gets the GIL, which no canary elsewhere sees."""
+
+    EVERY = 0.1
+    WORTH_TELLING = 0.002
+
+    def __init__(self, masters: Sequence[int], clock: Callable[[], float]) -> None:
+        self._masters, self._clock = masters, clock
+        self.stalls: list[Stall] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="queue")
+        self._thread.start()
+
+    def _run(self) -> None:
+        waited: dict[Path, int] = {}
+        while not self._stopped.wait(self.EVERY):
+            for pid in _children(self._masters):
+                at, now = self._clock(), dict(_waited(pid))
+                seconds = sum(max(0, each - waited.get(thread, each)) for thread, each in now.items()) / 1e9
+                waited |= now
+                if seconds > self.WORTH_TELLING:
+                    self.stalls.append(Stall(at=at, seconds=seconds, pid=int(pid)))
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+
+def _children(masters: Sequence[int]) -> Iterator[str]:
+    for master in masters:
+        with contextlib.suppress(OSError):
+            yield from Path(f"/proc/{master}/task/{master}/children").read_text().split()
+
+
+def _waited(pid: str) -> Iterator[tuple[Path, int]]:
+    """Nanoseconds of each thread; of none where there is no such file."""
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            yield path, int(path.read_text().split()[1])
 
 
 class Stream:
@@ -95,6 +138,7 @@ class Stream:
             breaker=fields["name"],
             state=data["state"],
             at=self._since_start(int(fields["at"]) / 1000),
+            since=self._since_start(data["since"] / 1000),
             transition=event.get("kind") == "transition",
             alone=bool(event.get("why", {}).get("alone")),
         )

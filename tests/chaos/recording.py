@@ -91,6 +91,8 @@ class Event:
     state: str
     at: float
     """By Redis's clock, cut to milliseconds."""
+    since: float
+    """When the state began by the word of who wrote it: a write may take a while."""
     transition: bool = True
     """False: put back from what a process knew."""
     alone: bool = False
@@ -133,10 +135,12 @@ class Deed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
-    """A thread that wanted to wake at `at` woke so many seconds late."""
+    """A thread that wanted to wake at `at` woke so many seconds late; with a pid: the threads of that worker waited so
+    long for a processor, all together, since it was last asked."""
 
     at: float
     seconds: float
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +150,7 @@ class Sample:
     pid: int
     at: float
     threads: int
+    """Those but gunicorn's request pool, which is as large as calls ran at once."""
     sockets: int
     """Descriptors but those of idle connections to MIFOS, whose number follows the calls that ran at once."""
     idle: int
@@ -177,7 +182,6 @@ class Recording:
     """The breakers whose window holds the whole run."""
     idle_at_most: int = 32
     """Idle connections to MIFOS that a worker may keep for each user."""
-    threads_at_most: int = 64
     deeds: list[Deed] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
@@ -234,12 +238,16 @@ class Recording:
         logged = {served.id: served.pid for served in self.served}
         return {call.id: logged.get(call.id) or self._victim(call) for call in self.calls}
 
-    def _victim(self, call: Call) -> int | None:
-        victims = {
+    def victims(self, call: Call) -> set[int]:
+        """Workers that were killed when they may have served it."""
+        return {
             deed.pid
             for deed in self.kills
             if deed.gateway == call.gateway and call.sent - 0.05 <= deed.began <= call.answered + LOG_DELAY
         }
+
+    def _victim(self, call: Call) -> int | None:
+        victims = self.victims(call)
         return victims.pop() if len(victims) == 1 else None
 
     def worker(self, call: Call) -> int | None:
@@ -287,7 +295,7 @@ class Recording:
 
     @cached_property
     def _stalls(self) -> list[Stall]:
-        return sorted(self.stalls, key=_at)
+        return sorted((one for one in self.stalls if not one.pid), key=_at)
 
     def stall(self, start: float, end: float, around: float = 0.5) -> float:
         """How late a thread woke at worst in that time, seconds."""
@@ -296,6 +304,19 @@ class Recording:
             bisect_right(self._stalls, end + around, key=_at),
         )
         return max((one.seconds for one in self._stalls[first:last]), default=0.0)
+
+    @cached_property
+    def _waits(self) -> dict[int, list[Stall]]:
+        found: dict[int, list[Stall]] = defaultdict(list)
+        for one in sorted(self.stalls, key=_at):
+            found[one.pid].append(one)
+        return found
+
+    def waited(self, pid: int | None, start: float, end: float, around: float = 0.15) -> float:
+        """How long a worker's threads waited for a processor in that time, seconds."""
+        waits = self._waits[pid] if pid else []
+        first, last = bisect_left(waits, start, key=_at), bisect_right(waits, end + around, key=_at)
+        return sum(one.seconds for one in waits[first:last])
 
     def touched(self, start: float, end: float, *whats: str) -> Deed | None:
         """What was done to Redis in that time."""

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 from tests.chaos.checker import Violation
 from tests.chaos.recording import KINDS, NO_ANSWER, Recording, Sample
-from tests.chaos.rules.answers import at_mifos, is_early, usual_seconds
+from tests.chaos.rules.answers import is_early, own_seconds, usual_seconds
 from tests.chaos.rules.counts import compared_counts
 from tests.chaos.rules.outgoing import half_open, trials
-from tests.chaos.views import SILENT_LOSS, spans
+from tests.chaos.views import SILENT_LOSS, certainty
 
 SHOWN = 20
 """Violations that are shown in full."""
@@ -28,12 +28,14 @@ def _figures(recording: Recording) -> Iterator[tuple[str, str]]:
     yield "waits", _waits(recording)
     yield "counts", _counts(recording)
     yield from (("worker", said) for said in _belongings(recording))
-    stalls = sorted(one.seconds for one in recording.stalls)
-    yield (
-        "machine",
-        f"a thread woke {stalls[-1] * 1000 if stalls else 0:.0f} ms late at worst, {len(stalls)} times late",
+    stalls = sorted(one.seconds for one in recording.stalls if not one.pid)
+    waited = sum(one.seconds for one in recording.stalls if one.pid)
+    late = (
+        f"a thread woke {stalls[-1] * 1000 if stalls else 0:.0f} ms late at worst, {len(stalls)} times late; workers' "
+        f"threads waited {waited:.1f} s for a processor"
     )
-    yield "certainty", f"{_certainty(recording):.0%} of the workers' time with each breaker is beyond doubt"
+    yield "machine", late
+    yield "certainty", f"{certainty(recording):.0%} of the workers' time with each breaker is beyond doubt"
 
 
 def _calls(recording: Recording) -> str:
@@ -93,10 +95,10 @@ def _waits(recording: Recording) -> str:
     for call in recording.calls:
         if call.status != NO_ANSWER and not is_early(recording, call):
             away = recording.touched(call.sent, call.answered) is not None
-            over[away] = max(over[away], call.seconds - at_mifos(recording, call) - usual)
+            over[away] = max(over[away], own_seconds(recording, call) - usual)
     return (
-        f"{usual * 1000:.0f} ms are usual (p99); at worst {over[True] * 1000:.0f} ms more while something was done to "
-        f"Redis, {over[False] * 1000:.0f} ms more otherwise"
+        f"{usual * 1000:.0f} ms are usual (p99); at worst {over[True] * 1000:.0f} ms beyond patience while something "
+        f"was done to Redis, {over[False] * 1000:.0f} ms otherwise"
     )
 
 
@@ -120,21 +122,6 @@ def _belongings(recording: Recording) -> Iterator[str]:
 
 def _said(sample: Sample) -> str:
     return f"{sample.threads} threads, {sample.sockets}+{sample.idle} descriptors, {sample.rss / 2**20:.1f} MiB"
-
-
-def _certainty(recording: Recording) -> float:
-    """How much of the run the rules can judge: certain spans over the workers' lives."""
-    last = max((call.answered for call in recording.calls), default=0.0)
-    lived = sum(
-        max(0.0, min(last, recording.died.get(pid, last)) - recording.served_first(pid)) for pid in recording.pids
-    )
-    sure = sum(
-        max(0.0, min(span.end, last) - span.start)
-        for breaker in recording.breakers
-        for pid in recording.pids
-        for span in spans(recording, breaker, pid)
-    )
-    return sure / (lived * len(recording.breakers)) if lived else 0.0
 
 
 def violations(recording: Recording, found: list[Violation]) -> list[str]:

@@ -20,9 +20,10 @@ import requests
 
 from tests.acceptance.gateway import CHECKOUT, STOP_SECONDS, Gateway, clean_environ, mifos_environ
 from tests.chaos.crowd import PARTS, Crowd
-from tests.chaos.recorders import Canary, Stream, read_log
+from tests.chaos.recorders import Canary, Queue, Stream, read_log
 from tests.chaos.recording import Arrival, Count, Deed, Recording, Sample
 from tests.chaos.undertaker import Undertaker
+from tests.chaos.worker import other_threads
 from tests.programs import RedisServer
 
 NAMESPACE = "acceptance"
@@ -147,6 +148,7 @@ class Stage:
             "BREAKER_OPTIONS": json.dumps({part.breaker: part.options for part in PARTS}),
             "WEB_CONCURRENCY": "2",
             "WEB_THREADS": str(THREADS),
+            "GUNICORN_CMD_ARGS": "--worker-class tests.chaos.worker.Worker",
             "GATEWAY_BULKHEAD": str(BULKHEAD),
             "LOG_FORMAT": "json",
             "MIFOS_GATEWAY_DIES_WITH_PARENT": "1",
@@ -155,6 +157,8 @@ class Stage:
     def _tend(self, ending: contextlib.ExitStack) -> None:
         self.canary = Canary(self.clock)
         ending.callback(self.canary.stop)
+        self.queue = Queue([gateway.process.pid for gateway in self.gateways], self.clock)
+        ending.callback(self.queue.stop)
         self.stream = Stream(self.redis, f"breaker:1:{{{NAMESPACE}}}:events", self.since_start)
         ending.callback(self.stream.stop)
         ending.callback(lambda: self.redis.resume())  # a paused one would keep the reader waiting
@@ -190,7 +194,7 @@ class Stage:
     def _collect(self) -> None:
         self.recording.calls = self.crowd.calls
         self.recording.events = self.stream.events()
-        self.recording.stalls = self.canary.stalls
+        self.recording.stalls = [*self.canary.stalls, *self.queue.stalls]
         for number, gateway in enumerate(self.gateways):
             read_log(self.recording, gateway.log, number, self.since_start)
 
@@ -328,7 +332,7 @@ class Stage:
             return Sample(
                 pid=worker.pid,
                 at=self.clock(),
-                threads=worker.num_threads(),
+                threads=other_threads(worker.pid),
                 sockets=worker.num_fds() - idle,
                 idle=idle,
                 rss=worker.memory_info().rss,

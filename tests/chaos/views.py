@@ -109,3 +109,18 @@ def _alone(recording: Recording, breaker: str, away: Alone, adopted: Span | None
 
 def _lag(recording: Recording, at: float) -> float:
     return LOG_LAG + recording.stall(at - LOG_LAG, at)
+
+
+def certainty(recording: Recording) -> float:
+    """How much of the run the rules can judge: certain spans over the workers' lives."""
+    last = max((call.answered for call in recording.calls), default=0.0)
+    lived = sum(
+        max(0.0, min(last, recording.died.get(pid, last)) - recording.served_first(pid)) for pid in recording.pids
+    )
+    sure = sum(
+        max(0.0, min(span.end, last) - span.start)
+        for breaker in recording.breakers
+        for pid in recording.pids
+        for span in spans(recording, breaker, pid)
+    )
+    return sure / (lived * len(recording.breakers)) if lived else 0.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from breaker.engine.sync import IDLE_BEAT
 from tests.chaos.recording import KINDS, Call, Count, Deed, Recording
 from tests.chaos.rules import Found
-from tests.chaos.views import SILENT_LOSS, bound
+from tests.chaos.views import SILENT_LOSS
 
 Kinds = Counter[str]
 TO_DIE = 0.05
@@ -75,7 +75,7 @@ def _since_a_count(recording: Recording, before: Count | None, now: Count, calls
 def _since_a_loss(recording: Recording, now: Count, calls: list[Call], loss: Deed) -> Compared:
     """What Redis had before it lost its data is gone; what it had not yet, an idle beat's at most or what a worker that
     was alone has kept, may have come after."""
-    unsent = loss.began - IDLE_BEAT - bound(recording, loss.began)
+    unsent = _last_beat(recording, loss.began)
     lost = loss.ended if loss.what == "flush" else loss.began + TO_DIE
     surely = Counter(call.counts_as for call in calls if call.sent >= lost and not _may_have_died(recording, call))
     perhaps = Counter(call.counts_as for call in calls if call.answered >= unsent or _was_kept(recording, call, unsent))
@@ -98,9 +98,13 @@ def _may_have_died(recording: Recording, call: Call) -> bool:
         return False
     since = [died]
     since += [each.since for each in recording.alone if each.pid == pid and each.since <= died <= each.until]
-    if deaf := recording.touched(died - SILENT_LOSS, died, "kill", "pause"):
-        since.append(deaf.began)
-    return call.answered >= min(since) - IDLE_BEAT - bound(recording, died)
+    since += [deed.began for at in since if (deed := recording.touched(at - SILENT_LOSS, at, "kill", "pause"))]
+    return call.answered >= _last_beat(recording, min(since))
+
+
+def _last_beat(recording: Recording, at: float) -> float:
+    """Since when a count may not have been sent at some moment: its beat and its push may each have stalled."""
+    return at - IDLE_BEAT - 2 * recording.stall(at - IDLE_BEAT, at)
 
 
 def _was_kept(recording: Recording, call: Call, at: float) -> bool:

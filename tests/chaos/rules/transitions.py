@@ -72,14 +72,17 @@ def _in_doubt(recording: Recording, start: float, at: float) -> bool:
 
 
 def turns_in_time(recording: Recording) -> Found:
-    """OPEN lasts its time and no longer, calls or none."""
+    """OPEN lasts its time and no longer, calls or none: since a worker found that it must, and wrote so in time."""
     for breaker in recording.breakers:
         wanted = recording.policy(breaker).reset_timeout
         for event, after in pairwise(recording.events_of[breaker]):
-            lasted, slack = after.at - event.at, bound(recording, event.at) + bound(recording, after.at)
+            lasted, slack = after.at - event.since, bound(recording, event.at) + bound(recording, after.at)
             if recording.touched(event.at - SILENT_LOSS, after.at) or recording.is_anyone_alone(event.at, after.at):
                 continue
             turned = (event.state, after.state, event.transition) == ("OPEN", "HALF_OPEN", True)
+            delay = event.at - event.since
+            if event.transition and not event.alone and not -CLOCK <= delay <= bound(recording, event.at):
+                yield f"{breaker} is {event.state} since {event.since:.3f} s", event.at, (event,)
             if turned and not wanted - CLOCK <= lasted <= wanted + slack:
                 yield f"{breaker} was OPEN for {lasted:.3f} s", after.at, (event, after)
 
