@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos.recording import Recording
-from tests.chaos.rules import Found, answers, belongings, counts, outgoing, sharing, transitions
+from tests.chaos.rules import Found, answers, belongings, counts, enough, outgoing, sharing, transitions
 
 RULES: tuple[Callable[[Recording], Found], ...] = (
     outgoing.nothing_goes_out_of_an_open_breaker,
@@ -23,6 +23,7 @@ RULES: tuple[Callable[[Recording], Found], ...] = (
     belongings.nothing_grows,
     belongings.nobody_complains,
     belongings.nothing_is_left_behind,
+    enough.it_has_seen_enough,
 )
 
 
