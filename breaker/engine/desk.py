@@ -41,7 +41,9 @@ def act(sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any]) -> tu
             event=event,
             deadline=loaded.now + int(AGAIN * 1000),
         )
-        written = _insist(sync, store, write, deadline)
+        written, sure = _insist(sync, store, write, deadline)
+        if not sure and not written.won:
+            raise StoreError("the answer was lost and others have changed the circuit since: perhaps it was done")
         if written.won and written.current is not None:
             if name in sync.circuits:
                 sync.take(sync.circuits[name], written.current, store)
@@ -54,15 +56,19 @@ def _lifts_nothing(before: Snapshot, act: machine.Act) -> bool:
     return act.action in (Action.RELEASE, Action.RESET) and before.force is None and before.switch is None
 
 
-def _insist(sync: Sync, store: Store, write: Write, deadline: float) -> Written:
-    """Write; where the answer is lost ask again, for a write that was made says so however late it is asked."""
+def _insist(sync: Sync, store: Store, write: Write, deadline: float) -> tuple[Written, bool]:
+    """Write; where the answer is lost ask again, for a write that was made says so however late it is asked. And
+    whether no answer was lost: one that was may have been made, and undone by another."""
+    sure = True
     while True:
         try:
-            return store.write(write)
+            return store.write(write), sure
         except StoreError:
-            if sync.monotonic() + AGAIN >= deadline or not sync.has_threads:
-                return store.write(write)
-            time.sleep(AGAIN)
+            if not sure and (sync.monotonic() + AGAIN >= deadline or not sync.has_threads):
+                raise
+            sure = False
+            if sync.has_threads:
+                time.sleep(AGAIN)
 
 
 def read(sync: Sync, names: Sequence[str] | None = None) -> tuple[Records, bool]:

@@ -79,6 +79,25 @@ def test_an_act_that_is_overtaken_again_and_again_says_so(monkeypatch: pytest.Mo
     assert len(tried) == 4  # within a second
 
 
+def test_an_act_whose_answer_was_lost_is_not_made_again_over_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(2)
+    one, another = cluster.workers
+    write = cluster.store.write
+
+    def lost(asked: Write) -> Written:
+        monkeypatch.setattr(cluster.store, "write", write)
+        write(asked)
+        desk.act(another, "x", OPEN, {})
+        raise StoreError("the answer was lost")
+
+    monkeypatch.setattr(cluster.store, "write", lost)
+    with pytest.raises(StoreError, match="perhaps it was done"):
+        desk.act(one, "x", Act(id="reset", action=Action.RESET), {})
+    stands = cluster.store.load(["x"]).records["x"].snapshot
+    assert stands is not None
+    assert stands.force is Force.OPEN
+
+
 def test_an_act_that_is_applied_again_lifts_what_stands_if_it_is_newer() -> None:
     cluster = Cluster()
     worker = cluster.workers[0]
