@@ -19,7 +19,6 @@ from breaker.engine import events, machine
 from breaker.engine.events import Labels, complain
 from breaker.engine.machine import Force, Snapshot, State
 from breaker.engine.policy import Policy, check_name
-from breaker.engine.stores.base import Window
 from breaker.engine.sync import STALE, Sync
 from breaker.engine.window import FALLBACK, Outcome, Settled, Totals
 
@@ -159,9 +158,10 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
     def tell_change(self, before: Snapshot) -> None:
         """Tell pybreaker's listeners that the computed state has changed, as this process sees it."""
         after = self.snapshot
-        if before.state is not after.state:
-            for listener in self._listeners:
-                _spared(listener.state_change, self, _Named(before.state), _Named(after.state))
+        if before.state is not after.state and self._listeners:
+            with self.sync.aside():
+                for listener in self._listeners:
+                    _spared(listener.state_change, self, _Named(before.state), _Named(after.state))
 
     @property  # type: ignore[misc]  # read-only here
     def state(self) -> Any:
@@ -183,7 +183,7 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         return max(1, (view.retry_at - self.sync.now() + 999) // 1000)
 
     def _own_totals(self) -> Totals:
-        return self.sync.link.own_totals(self.name, Window.of(self.policy))
+        return self.sync.link.own_totals(self)
 
     @property
     def fail_counter(self) -> int:

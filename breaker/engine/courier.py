@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -24,8 +24,7 @@ class Courier:
         self._has_thread = thread
         self._monotonic = monotonic
         self._began_at: float | None = None
-        self.late = False
-        """Somebody waited in vain for a job that is still under way: nobody else should."""
+        self._late: Future[Any] | None = None
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -33,6 +32,27 @@ class Courier:
         """Seconds that the present job has taken."""
         began_at = self._began_at
         return 0.0 if began_at is None else self._monotonic() - began_at
+
+    @property
+    def late(self) -> bool:
+        """Somebody waited in vain for a job that has not ended yet: nobody else should."""
+        return self._late is not None and not self._late.done()
+
+    def miss(self, future: Future[Any]) -> None:
+        """Somebody waited for this in vain."""
+        self._late = future
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Time that the present job spends on others' code: it does not count in `busy_for`."""
+        if threading.current_thread() is not self._thread:
+            yield
+            return
+        self._began_at = None
+        try:
+            yield
+        finally:
+            self._began_at = self._monotonic()
 
     @property
     def alive(self) -> bool:
@@ -58,8 +78,11 @@ class Courier:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._began_at = self._monotonic()
-            _do(*job)
-            self._began_at, self.late = None, False
+            try:
+                _do(*job)
+            except BaseException as error:  # a listener's SystemExit, say, must not end the thread
+                job[0].set_exception(RuntimeError(f"{type(error).__name__} in the courier"))
+            self._began_at = None
 
 
 def _do(future: Future[T], work: Callable[[], T]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,8 @@ class Ear:
         self._cursor = ""
         self._turn = self._asked_in = 0
         """How often the ear was set: what was heard in a former turn comes from a store that holds no more."""
-        self.calls: deque[Call] = deque()
-        """Calls for counts that wait to be answered."""
+        self.calls: deque[Call] = deque(maxlen=100)
+        """Calls for counts that wait to be answered; nobody waits for the oldest any more."""
         self._expecting = False
         """Somebody has called for counts, so a transition may follow at once."""
         self._thread: threading.Thread | None = None
@@ -67,8 +68,8 @@ class Ear:
                 return
             self._cursor = heard.cursor
             self._sync.hear(heard.changed)
-        self.calls.extend(call for call in heard.calls if call.process != self._sync.process)
-        if self.calls:
+        if calls := [call for call in heard.calls if call.process != self._sync.process]:
+            self.calls.extend(calls)
             self._expecting = True
             self._sync.answer_soon()
 
@@ -81,6 +82,6 @@ class Ear:
                     self._sync.joined.wait(SLICE)
             except StoreError as error:
                 self._sync.lose(str(error))
-            except Exception:  # the thread must live: a call would start it anew each second otherwise
+            except BaseException:  # the thread must live, and not spin
                 complain("breaker ear failed")
-                self._sync.joined.wait(SLICE)
+                time.sleep(SLICE)

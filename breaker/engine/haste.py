@@ -16,6 +16,8 @@ from collections.abc import Iterator
 TURN = 0.00005
 """Seconds that a busy thread runs meanwhile."""
 
+_mine = threading.local()
+"""`depth`: how often this thread is in haste."""
 _lock = threading.Lock()
 _hurrying = 0
 _before = sys.getswitchinterval()
@@ -23,6 +25,7 @@ _before = sys.getswitchinterval()
 
 def begin() -> None:
     global _hurrying, _before
+    _mine.depth = _depth() + 1
     with _lock:
         _hurrying += 1
         if _hurrying == 1:
@@ -32,8 +35,9 @@ def begin() -> None:
 
 def end() -> None:
     global _hurrying
+    _mine.depth = max(0, _depth() - 1)
     with _lock:
-        _hurrying -= 1
+        _hurrying = max(0, _hurrying - 1)  # a child that was forked in haste is not, and ends it all the same
         if _hurrying == 0:
             sys.setswitchinterval(_before)
 
@@ -47,9 +51,26 @@ def haste() -> Iterator[None]:
         end()
 
 
+@contextlib.contextmanager
+def leisure() -> Iterator[None]:
+    """Without this thread's haste: around others' code, which may take its time."""
+    depth = _depth()
+    for _ in range(depth):
+        end()
+    try:
+        yield
+    finally:
+        for _ in range(depth):
+            begin()
+
+
+def _depth() -> int:
+    return getattr(_mine, "depth", 0)
+
+
 def _after_fork_in_child() -> None:
-    global _lock, _hurrying
-    _lock = threading.Lock()
+    global _lock, _mine, _hurrying
+    _lock, _mine = threading.Lock(), threading.local()
     if _hurrying:
         _hurrying = 0
         sys.setswitchinterval(_before)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from breaker.engine import machine
 from breaker.engine.haste import haste
 from breaker.engine.machine import Snapshot, State
-from breaker.engine.stores.base import Call, Pushed, StoreError, Window
+from breaker.engine.stores.base import Call, Pushed, Store, StoreError, Window
 from breaker.engine.window import Tally, Totals, total
 
 if TYPE_CHECKING:
@@ -91,22 +91,23 @@ class Judge:
         due = machine.decide(circuit.policy, snapshot, totals, self._sync.now())
         return (snapshot, due) if due is not None else None
 
-    def _open(self, circuit: Circuit, windows: Windows) -> bool:
+    def _open(self, circuit: Circuit, windows: Windows, store: Store | None = None) -> bool:
         verdict = self._verdict(circuit, windows)
-        return verdict is not None and self._sync.make(circuit, *verdict)
+        return verdict is not None and self._sync.make(circuit, *verdict, store=store)
 
     def alone(self, circuit: Circuit) -> None:
         """Without the shared store, this process's own window decides."""
         if self._sync.sharing:
             return
         self._sync.link.drain([circuit])
-        self._open(circuit, self._sync.link.keep({circuit.name: Window.of(circuit.policy)}).windows)
+        windows = self._sync.link.keep({circuit.name: Window.of(circuit.policy)}).windows
+        self._open(circuit, windows, self._sync.local)  # and never the shared store, should it be back just now
 
-    def whole_window(self, circuit: Circuit) -> Totals:
-        """All generations' counts: the evidence that is told with a transition."""
-        if self._sync.sharing:
+    def whole_window(self, circuit: Circuit, *, alone: bool) -> Totals:
+        """All generations' counts, the cluster's or this process's: the evidence that is told with a transition."""
+        if not alone and self._sync.sharing:
             try:
                 return total(self._pushed([circuit]).windows[circuit.name])
             except StoreError as error:
                 self._sync.lose(str(error))
-        return self._sync.link.own_totals(circuit.name, Window.of(circuit.policy))
+        return self._sync.link.own_totals(circuit)

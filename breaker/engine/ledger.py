@@ -17,7 +17,7 @@ from breaker.engine.stores.base import Bucket
 from breaker.engine.window import Settled, Tally, merge, tally
 
 COARSE_MS = 250
-"""Counts that wait are kept in steps of this."""
+"""Counts that wait are kept in steps of this, at most."""
 
 Owed = dict[tuple[str, int, int], Tally]
 """(breaker, bucket width in ms, monotonic ms) to what was counted then."""
@@ -52,7 +52,7 @@ class Ledger:
     def drain(self, circuits: Iterable[Counted]) -> None:
         """Take what calls left in the deques. The lock is held for as long as counting takes, never over a store."""
         with self._lock:
-            moment = int(self._monotonic() * 1000) // COARSE_MS * COARSE_MS
+            moment = int(self._monotonic() * 1000)
             for circuit in circuits:
                 waiting = len(circuit.outcomes)
                 if not waiting:
@@ -64,7 +64,8 @@ class Ledger:
                     process=self._process,
                     histogram=policy.rolling_percentiles_enabled,
                 )
-                where = (circuit.name, policy.bucket_width_ms, moment)
+                step = min(COARSE_MS, policy.bucket_width_ms)  # more would put a count outside of a short window
+                where = (circuit.name, policy.bucket_width_ms, moment // step * step)
                 merge(self._unkept.setdefault(where, {}), counted)
                 if self.send:
                     merge(self._unsent.setdefault(where, {}), counted)

@@ -69,20 +69,20 @@ class Link:
 
     def keep(self, wants: Mapping[str, Window] | None = None) -> Pushed:
         """Give the memory store what was drained."""
-        with self._keeping:
+        with self._keeping:  # to the end: what overtakes would have the store take this for applied before
             self._local_sequence += 1
             sequence, counts = self._local_sequence, self._ledger.to_keep(self._offset)
-        return self.local.push(self._composed(sequence, counts, wants=wants))
+            return self.local.push(self._composed(sequence, counts, wants=wants))
 
-    def own_totals(self, name: str, window: Window) -> Totals:
-        """What this process counted of a breaker in its window."""
-        self.drain()
-        return total(self.keep({name: window}).windows[name])
+    def own_totals(self, circuit: Counted) -> Totals:
+        """What this process counted of a circuit in its window."""
+        self.drain([circuit])
+        return total(self.keep({circuit.name: Window.of(circuit.policy)}).windows[circuit.name])
 
     def flush(
         self,
         *,
-        answer: str = "",
+        answers: Sequence[str] = (),
         wants: Mapping[str, Window] | None = None,
         only: Iterable[Counted] | None = None,
     ) -> Pushed:
@@ -95,7 +95,7 @@ class Link:
                 self._inflight.append((self._sequence, dict(counts[start : start + AT_ONCE])))
             while len(self._inflight) > 1:
                 self._push(*self._inflight[0])
-            return self._push(*self._inflight[0], answer=answer, wants=wants)
+            return self._push(*self._inflight[0], answers=answers, wants=wants)
 
     def probe(self) -> Pushed:
         """Push only what is in flight, if anything: does the store answer? Raises StoreError."""
@@ -107,11 +107,16 @@ class Link:
         self._ledger.forget_before(int(self._monotonic() * 1000) - self._keep_ms())
 
     def _push(
-        self, sequence: int, counts: dict[Bucket, Tally], *, answer: str = "", wants: Mapping[str, Window] | None = None
+        self,
+        sequence: int,
+        counts: dict[Bucket, Tally],
+        *,
+        answers: Sequence[str] = (),
+        wants: Mapping[str, Window] | None = None,
     ) -> Pushed:
         assert self.shared is not None
         before = self._monotonic()
-        pushed = self.shared.push(self._composed(sequence, counts, answer=answer, wants=wants))
+        pushed = self.shared.push(self._composed(sequence, counts, answers=answers, wants=wants))
         if self._inflight and self._inflight[0][0] == sequence:
             self._inflight.popleft()
         self.pushed_at = self._monotonic()
@@ -119,7 +124,12 @@ class Link:
         return pushed
 
     def _composed(
-        self, sequence: int, counts: dict[Bucket, Tally], *, answer: str = "", wants: Mapping[str, Window] | None = None
+        self,
+        sequence: int,
+        counts: dict[Bucket, Tally],
+        *,
+        answers: Sequence[str] = (),
+        wants: Mapping[str, Window] | None = None,
     ) -> Push:
         return Push(
             process=self.process,
@@ -129,7 +139,7 @@ class Link:
             now=self.now(),
             wants=wants or {},
             renewals=self._renewals(),
-            answer=answer,
+            answers=answers,
         )
 
     def _keep_ms(self) -> int:

@@ -27,11 +27,13 @@ class LostActs:
         self._has_thread = thread
         self._thread: threading.Thread | None = None
         self._names: set[str] = set()
+        self._naming = threading.Lock()
         self._tried_at = float("-inf")
 
     def of(self, names: Iterable[str]) -> None:
         """The store has lost these circuits."""
-        self._names |= {*names}
+        with self._naming:
+            self._names |= {*names}
 
     def seek(self) -> None:
         """Look up what is missing, unless that is under way or was just tried."""
@@ -46,11 +48,11 @@ class LostActs:
             self._try()
 
     def _try(self) -> None:
-        names = set(self._names)
+        with self._naming:  # out before the look-up: what is lost again during it must be looked up again
+            names, self._names = self._names, set()
         try:
             self._look_up(sorted(names))
         except Exception as error:
             with contextlib.suppress(Exception):
                 log.warning("operators' acts could not be looked up to apply them again: %s", error)
-        else:
-            self._names -= names
+            self.of(names)

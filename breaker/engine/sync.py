@@ -20,7 +20,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -28,7 +28,7 @@ from breaker.engine import events, machine
 from breaker.engine.courier import Courier, arrival
 from breaker.engine.ear import Ear
 from breaker.engine.events import Labels, complain
-from breaker.engine.haste import haste
+from breaker.engine.haste import haste, leisure
 from breaker.engine.judge import Judge
 from breaker.engine.ledger import Counted
 from breaker.engine.link import Link
@@ -162,9 +162,16 @@ class Sync:
     def tell(self, event: Any) -> None:
         """Give an event to whoever listens; what that raises harms nothing."""
         try:
-            self._tell(event)
+            with self.aside():
+                self._tell(event)
         except Exception:
             complain("a breaker's listener failed")
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Around listeners, whose time is neither for haste nor the store's doing."""
+        with leisure(), self.courier.aside():
+            yield
 
     # -- threads, forks, clock -------------------------------------------------------------------------------------
 
@@ -224,15 +231,19 @@ class Sync:
             try:
                 self.beat()
                 self._rest()
-            except Exception:  # the thread must live: a call would start it anew each second otherwise
+            except BaseException:  # the thread must live, and not spin
                 complain("breaker beat failed")
-                self._wake.wait(HEARTBEAT)
+                time.sleep(HEARTBEAT)
 
     def _rest(self) -> None:
         """Until the next beat is due; who calls for counts meanwhile is answered."""
-        while self._wake.wait(max(0.0, self.beat_at + self._pause() - self.monotonic())) and not self.closed:
+        left = self.beat_at + self._pause() - self.monotonic()
+        while self._wake.wait(max(0.0, left)) and not self.closed:
             self._wake.clear()
             self._answer()
+            left = self.beat_at + self._pause() - self.monotonic()
+            if left <= 0:  # who calls ever so often must not keep the beat from its work
+                break
 
     def _pause(self) -> float:
         """Seconds until the next beat: sooner when a circuit changes by itself before."""
@@ -248,25 +259,26 @@ class Sync:
         Being late is not being lost: a process short of CPU is late too. But nobody else waits for a late courier, and
         one that has been at a job for STUCK has a store that hangs.
         """
-        return self._brought(future, lambda: future.result(0 if self.courier.late else PATIENCE))
+        with contextlib.suppress(TimeoutError):
+            future.exception(0 if self.courier.late else PATIENCE)
+        return self._brought(future)
 
     async def wait_async(self, future: Future[T]) -> T | None:
         """The same, while the event loop goes on."""
         await arrival(future, seconds=0 if self.courier.late else PATIENCE)
-        return self._brought(future, lambda: future.result(0))
+        return self._brought(future)
 
-    def _brought(self, future: Future[T], bring: Callable[[], T]) -> T | None:
+    def _brought(self, future: Future[T]) -> T | None:
         try:
-            return bring()
+            if future.done():
+                return future.result()
+            self.courier.miss(future)
+            if self.courier.busy_for() >= STUCK:
+                self.lose(f"no answer within {STUCK:g} s")
         except StoreError as error:
             self.lose(str(error))
         except Exception:  # a fault of ours must not fail the call
-            if future.done():
-                complain("breaker courier failed")
-                return None
-            self.courier.late = True
-            if self.courier.busy_for() >= STUCK:
-                self.lose(f"no answer within {STUCK:g} s")
+            complain("breaker courier failed")
         return None
 
     # -- membership ------------------------------------------------------------------------------------------------
@@ -376,14 +388,14 @@ class Sync:
     def flush(
         self,
         *,
-        answer: str = "",
+        answers: Sequence[str] = (),
         wants: Mapping[str, Window] | None = None,
         only: Iterable[Circuit] | None = None,
     ) -> Pushed:
         """As the link does, and notice where the answer shows that the store was emptied or has gone back in time: what
         it numbers lower may then be newer, so that the next beat takes all anew. Raises StoreError."""
         epoch, heard = self._epoch, max(self._seq, self._newest[0])  # before the push: the ear may be ahead of it
-        pushed = self.link.flush(answer=answer, wants=wants, only=only)
+        pushed = self.link.flush(answers=answers, wants=wants, only=only)
         if pushed.epoch != epoch or pushed.seq < heard:
             self._other_past = True
         return pushed
@@ -444,15 +456,16 @@ class Sync:
         self._wake.set()
 
     def _answer(self) -> None:
-        while self.ear.calls:
-            call = self.ear.calls.popleft()
-            asked = [self.circuits[name] for name in call.names if name in self.circuits]
-            try:
-                with haste():
-                    self.flush(answer=call.id, only=asked)
-            except StoreError as error:
-                self.lose(str(error))
-                self.ear.calls.clear()
+        """Answer the calls that wait, in one push; those that come meanwhile are for the next."""
+        calls = [self.ear.calls.popleft() for _ in range(len(self.ear.calls))]
+        if not calls:
+            return
+        names = {name for call in calls for name in call.names if name in self.circuits}
+        try:
+            with haste():
+                self.flush(answers=[call.id for call in calls], only=[self.circuits[name] for name in names])
+        except StoreError as error:
+            self.lose(str(error))
 
     def _follow(self, name: str, snapshot: Snapshot) -> None:
         """Take what the shared store says of a circuit, unless it is older than what it said before."""
@@ -483,33 +496,52 @@ class Sync:
 
     def turn_by_time(self, circuit: Circuit) -> None:
         """Make the transition that is due without any call: the end of OPEN, or of what an operator said."""
-        snapshot, now = circuit.snapshot, self.now()
+        snapshot, now, alone = circuit.snapshot, self.now(), not self.sharing
+        store = self.local if alone else None  # to the end, should the shared store be back meanwhile
         if snapshot.expired(now):
-            if self._write(circuit, snapshot, machine.lift_expired(snapshot, now), {"kind": "expired"}):
+            lifted = machine.lift_expired(snapshot, now)
+            if self._write(store or self.holding, circuit, snapshot, lifted, {"kind": "expired"}):
                 self.tell(events.ActEnded(breaker=circuit.name, labels=circuit.labels))
         elif snapshot.state is State.OPEN:
             waited = int((self.monotonic() - circuit.seen_open_at) * 1000)
             if machine.decide(circuit.policy, snapshot, None, now, waited_ms=waited) is not None:
-                totals = self.judge.whole_window(circuit)
+                totals = self.judge.whole_window(circuit, alone=alone)
                 due = machine.decide(circuit.policy, snapshot, totals, now, waited_ms=waited)
                 if due is not None:
-                    self.make(circuit, snapshot, due, not_before=0 if now < snapshot.until else snapshot.until)
+                    not_before = 0 if now < snapshot.until else snapshot.until
+                    self.make(circuit, snapshot, due, store=store, not_before=not_before)
 
     # -- writes ----------------------------------------------------------------------------------------------------
 
-    def make(self, circuit: Circuit, snapshot: Snapshot, due: machine.Transition, *, not_before: int = 0) -> bool:
-        """Make a transition, judged by `snapshot`, in the store that holds now, and tell it when it was ours.
+    @property
+    def holding(self) -> Store:
+        """The store that holds now."""
+        with self._mode:
+            return self.shared if self.sharing and self.shared is not None else self.local
+
+    def make(
+        self,
+        circuit: Circuit,
+        snapshot: Snapshot,
+        due: machine.Transition,
+        *,
+        store: Store | None = None,
+        not_before: int = 0,
+    ) -> bool:
+        """Make a transition, judged by `snapshot` and the counts of `store` (by default the one that holds now), there,
+        and tell it when it was ours.
 
         Where the shared store goes away over it, the same transition, id and all, is made here: should the shared
         store have made it all the same, both agree when it is back, and it was told once.
         """
-        if self.shared is not None and not self.sharing:
+        store = store or self.holding
+        if self.shared is not None and store is self.local:
             due = dataclasses.replace(due, why={**due.why, "alone": True})
         after = machine.apply(snapshot, due, self.now())
         event = _event(due)
-        won = self._write(circuit, snapshot, after, event, not_before=not_before, token=due.token)
+        won = self._write(store, circuit, snapshot, after, event, not_before=not_before, token=due.token)
         if won is None:
-            won = self._write(circuit, snapshot, after, event, not_before=not_before, token=due.token)
+            won = self._write(self.holding, circuit, snapshot, after, event, not_before=not_before, token=due.token)
         if won:
             self._tell_transition(circuit, due, after)
         return bool(won)
@@ -528,6 +560,7 @@ class Sync:
 
     def _write(
         self,
+        store: Store,
         circuit: Circuit,
         before: Snapshot,
         after: Snapshot,
@@ -537,8 +570,6 @@ class Sync:
         token: str | None = None,
     ) -> bool | None:
         """True: won. False: refused, and the circuit follows what stands. None: the shared store did not answer."""
-        with self._mode:
-            store = self.shared if self.sharing and self.shared is not None else self.local
         write = Write(
             name=circuit.name,
             expected=before.rev,
@@ -559,7 +590,7 @@ class Sync:
             return None
         if written.current is not None:
             self.take(circuit, written.current, store)
-        return written.won
+        return written.won and not (store is self.local and self.sharing)  # the shared store came back over it
 
     def take(self, circuit: Circuit, snapshot: Snapshot, store: Store) -> None:
         """Follow what a store answered, if that store still holds."""

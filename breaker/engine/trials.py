@@ -76,20 +76,24 @@ class Trials:
         """A trial has ended: its outcome decides, if its lease still holds. None: decided alone."""
         if self._sync.sharing:
             return self._sync.courier.carry(lambda: self._settle(circuit, generation, token, outcome))
-        self._settle(circuit, generation, token, outcome)
+        self._settle(circuit, generation, token, outcome, self._sync.local)
         return None
 
-    def _settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> None:
+    def _settle(
+        self, circuit: Circuit, generation: str, token: str, outcome: Outcome, store: Store | None = None
+    ) -> None:
+        made = False
         try:
-            totals = self._sync.judge.whole_window(circuit)
+            totals = self._sync.judge.whole_window(circuit, alone=store is not None)
             snapshot = circuit.snapshot
             if snapshot.id == generation:
                 now = self._sync.now()
                 due = machine.decide(circuit.policy, snapshot, totals, now, trial=(token, outcome))
-                if due is not None:
-                    self._sync.make(circuit, snapshot, due)
+                made = due is not None and self._sync.make(circuit, snapshot, due, store=store)
         finally:
             self._held.pop(token, None)
+        if not made:  # what has no say must not keep the next one out
+            self.give_back(circuit, token)
 
     def give_back(self, circuit: Circuit, token: str) -> None:
         """A trial was given up without an outcome. Nobody waits for it: the lease ends by itself otherwise."""

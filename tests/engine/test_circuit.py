@@ -13,8 +13,9 @@ from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
 from breaker.engine.machine import Act, Action
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import StoreError
+from breaker.engine.sync import Sync
 from breaker.engine.window import Outcome
-from breaker.testing import Cluster, Failure, fail, rejected, succeed
+from breaker.testing import Clock, Cluster, Failure, fail, rejected, succeed
 
 
 class Bench:
@@ -660,3 +661,14 @@ async def test_async_failures_that_find_the_store_gone_are_judged_here(monkeypat
     with pytest.raises(Failure):
         await bench.breaker.call_async(boom)
     assert bench.state == "open"
+
+
+@pytest.mark.parametrize("window", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("phase", [0.0, 0.07, 0.13, 0.19, 0.24])
+def test_a_short_window_holds_the_failures_of_this_moment(window: float, phase: float) -> None:
+    clock = Clock(1_000 + phase)
+    breaker = SharedCircuitBreaker(
+        "x", Policy(rolling_count_timeout=window), sync=Sync(None, monotonic=clock, wall=clock, threads=False)
+    )
+    fail(breaker, 5)
+    assert breaker.current_state == "open"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -97,9 +98,36 @@ def test_it_says_how_long_it_has_been_at_a_job() -> None:
 
 def test_once_it_has_delivered_it_is_late_no_more(courier: Courier) -> None:
     assert courier.late is False
-    courier.late = True
-    courier.carry(lambda: None)
-    wait_for(lambda: courier.late is False, "it has delivered")
+    gate = threading.Event()
+    job = courier.carry(lambda: gate.wait(5))
+    courier.miss(job)
+    assert courier.late is True
+    gate.set()
+    job.result(5)
+    assert courier.late is False
+
+
+def test_others_code_does_not_count_as_the_jobs_time() -> None:
+    clock, told = Clock(), []
+    courier = Courier(monotonic=clock)
+    courier.start()
+
+    def work() -> None:
+        with courier.aside():
+            clock.advance(3)
+            told.append(courier.busy_for())
+        clock.advance(1)
+        told.append(courier.busy_for())
+
+    courier.carry(work).result(5)
+    courier.stop()
+    assert told == [0, 1]
+
+
+def test_it_survives_what_ends_a_thread(courier: Courier) -> None:
+    with pytest.raises(RuntimeError, match="SystemExit in the courier"):
+        courier.carry(sys.exit).result(5)
+    assert courier.carry(lambda: 8).result(5) == 8
 
 
 def test_what_is_done_already_has_its_value() -> None:

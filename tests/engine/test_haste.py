@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from breaker.engine import haste as haste_module
-from breaker.engine.haste import TURN, haste
+from breaker.engine.haste import TURN, haste, leisure
 
 
 @pytest.fixture(autouse=True)
@@ -49,4 +49,23 @@ def test_a_child_that_is_forked_meanwhile_is_in_no_hurry(interval: float) -> Non
     assert sys.getswitchinterval() == pytest.approx(interval)
     with haste():
         assert sys.getswitchinterval() == pytest.approx(TURN)
+    assert sys.getswitchinterval() == pytest.approx(interval)
+
+
+def test_a_child_forked_in_haste_ends_it_and_can_be_in_haste_again(interval: float) -> None:
+    with haste():
+        haste_module._after_fork_in_child()
+    with haste():
+        assert sys.getswitchinterval() == pytest.approx(TURN)
+    assert sys.getswitchinterval() == pytest.approx(interval)
+
+
+def test_others_code_is_given_its_time(interval: float) -> None:
+    with haste(), haste():
+        with leisure():
+            assert sys.getswitchinterval() == pytest.approx(interval)
+        assert sys.getswitchinterval() == pytest.approx(TURN)
+    assert sys.getswitchinterval() == pytest.approx(interval)
+    with leisure():
+        pass
     assert sys.getswitchinterval() == pytest.approx(interval)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -75,10 +76,10 @@ class Wire:
 def test_a_push_says_who_sends_what_and_when() -> None:
     wire = Wire()
     wire.count("f", times=2)
-    wire.link.flush(answer="call", wants={"x": Window(6_000, 10)})
+    wire.link.flush(answers=["call"], wants={"x": Window(6_000, 10)})
     now = wire.link.now()
     (push,) = wire.store.pushes
-    assert (push.process, push.sequence, push.now, push.answer) == ("p", 1, now, "call")
+    assert (push.process, push.sequence, push.now, push.answers) == ("p", 1, now, ["call"])
     assert (push.renewals, push.wants) == ([("x", "token")], {"x": Window(6_000, 10)})
     ((bucket, counted),) = push.counts.items()
     assert bucket == Bucket("x", 6_000, now // 6_000)
@@ -118,8 +119,8 @@ def test_only_the_newest_push_answers_a_call_for_counts() -> None:
     wire.lose_the_next_answer()
     with pytest.raises(StoreError):
         wire.link.flush()
-    wire.link.flush(answer="call", wants={"x": Window(6_000, 10)})
-    assert [(push.answer, [*push.wants]) for push in wire.store.pushes[1:]] == [("", []), ("call", ["x"])]
+    wire.link.flush(answers=["call"], wants={"x": Window(6_000, 10)})
+    assert [(push.answers, [*push.wants]) for push in wire.store.pushes[1:]] == [((), []), (["call"], ["x"])]
 
 
 def test_many_breakers_go_in_portions() -> None:
@@ -127,10 +128,10 @@ def test_many_breakers_go_in_portions() -> None:
     wire = Wire(*names)
     for name in names:
         wire.count(name=name)
-    wire.link.flush(answer="call")
+    wire.link.flush(answers=["call"])
     assert [len(push.counts) for push in wire.store.pushes] == [AT_ONCE, 1]
     assert [push.sequence for push in wire.store.pushes] == [1, 2]
-    assert [push.answer for push in wire.store.pushes] == ["", "call"]
+    assert [push.answers for push in wire.store.pushes] == [(), ["call"]]
     assert len({bucket.name for push in wire.store.pushes for bucket in push.counts}) == AT_ONCE + 1
 
 
@@ -153,7 +154,29 @@ def test_a_process_that_shares_with_nobody_owes_nothing() -> None:
     wire.count()
     wire.link.drain()
     assert not wire.link.owing
-    assert wire.link.own_totals("x", Window(6_000, 10)).successes == 1
+    assert wire.link.own_totals(wire.circuits["x"]).successes == 1
+
+
+def test_what_one_thread_keeps_is_not_overtaken_by_anothers() -> None:
+    """The memory store would take what comes late for applied before."""
+    wire, pushing, gate = Wire(shared=False), threading.Event(), threading.Event()
+    push = wire.link.local.push
+
+    def held_up(asked: Push) -> Pushed:
+        pushing.set()
+        gate.wait(0.2 if threading.current_thread() is first else 0)
+        return push(asked)
+
+    wire.link.local.push = held_up  # type: ignore[method-assign]
+    wire.count(times=100)
+    wire.link.drain()
+    first = threading.Thread(target=wire.link.keep)
+    first.start()
+    assert pushing.wait(5)
+    wire.count("f", times=5)
+    totals = wire.link.own_totals(wire.circuits["x"])
+    first.join()
+    assert (totals.successes, totals.failures) == (100, 5)
 
 
 def test_a_probe_sends_nothing_that_was_not_under_way() -> None:
@@ -249,10 +272,12 @@ def test_the_stores_clock_is_read_in_the_middle_of_the_round_trip() -> None:
 def test_the_own_window_moves_along_when_the_stores_clock_was_set(step: int) -> None:
     wire = Wire()
     wire.count("f", times=4)
-    assert wire.link.own_totals("x", Window(1_000, 1)).failures == 0  # kept in buckets of 6 s
+    wire.link.drain()
+    short = wire.link.keep({"x": Window(1_000, 1)}).windows["x"]
+    assert total(short).failures == 0  # kept in buckets of 6 s
     wire.store.ahead += step
     wire.link.flush()
-    assert wire.link.own_totals("x", Window(6_000, 10)).failures == 4
+    assert wire.link.own_totals(wire.circuits["x"]).failures == 4
 
 
 @pytest.mark.parametrize("step", [501, -501])

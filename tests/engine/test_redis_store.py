@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,7 +80,7 @@ def test_nothing_stays_in_redis_for_ever(kept: Kept) -> None:
     kept.push(names=["x"])
     kept.lease(snapshot.id)
     kept.poll("p")
-    kept.push(2, answer="c")
+    kept.push(2, answers=["c"])
     kept.store.claim("tick", milliseconds=5_000)
     kept.store.register(register("x"))
     ttl = {key.decode().removeprefix(PREFIX).split(":")[0]: kept.client.pttl(key) for key in kept.client.scan_iter()}
@@ -246,14 +249,14 @@ def test_a_store_that_has_gone_is_a_store_error_and_is_found_again(own_redis: Re
 def test_a_poll_reads_without_its_script_too(kept: Kept) -> None:
     kept.push(names=["x"])
     kept.client.script_flush()
-    answering = threading.Timer(0.02, lambda: kept.push(2, answer="c"))
+    answering = threading.Timer(0.02, lambda: kept.push(2, answers=["c"]))
     answering.start()
     assert total(kept.poll("p", seconds=2)["x"]).successes == 1
     answering.join()
 
 
 def test_a_poll_ends_with_the_last_answer(kept: Kept) -> None:
-    answering = threading.Timer(0.02, lambda: kept.push(1, names=["x"], answer="c"))
+    answering = threading.Timer(0.02, lambda: kept.push(1, names=["x"], answers=["c"]))
     answering.start()
     began = time.monotonic()
     assert total(kept.poll("p", seconds=5)["x"]).successes == 1
@@ -330,3 +333,45 @@ def test_a_process_that_is_heard_of_no_more_is_waited_for_no_more(kept: Kept) ->
 def test_a_circuit_that_nobody_registers_is_kept_for_a_time(kept: Kept) -> None:
     kept.write()
     assert 0 < kept.client.pttl(PREFIX + "circuit:x") <= KEPT_UNSEEN_MS
+
+
+def test_a_primary_that_was_demoted_is_dialled_anew(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name leads to the new one by now, but a replica keeps its clients."""
+    kept, look_up = Kept(redis_server), socket.getaddrinfo
+    kept.push(1)
+    with contextlib.ExitStack() as stack:
+        new = RedisServer(tmp_path)
+        stack.callback(new.kill)
+        old = stack.enter_context(redis_server.client())
+        old.execute_command("REPLICAOF", "127.0.0.1", str(new.port))
+        stack.callback(old.execute_command, "REPLICAOF", "NO", "ONE")
+        moved = {redis_server.port: new.port}
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda host, port, *more, **named: look_up(host, moved[port], *more, **named)
+        )
+        with pytest.raises(StoreError, match="ReadOnlyError"):
+            kept.push(2)
+        assert kept.push(2).epoch
+
+
+def test_an_error_that_is_none_of_rediss_is_a_lost_store_too(redis_server: RedisServer) -> None:
+    kept = Kept(redis_server)
+
+    def unreachable(*args: Any, **more: Any) -> Any:
+        raise redis.exceptions.RedisClusterException("no node answers")
+
+    kept.push(1)
+    kept.client.evalsha = unreachable
+    with pytest.raises(StoreError, match="RedisClusterException: no node answers"):
+        kept.push(2)
+
+
+def test_windows_beyond_one_portion_are_read(redis_server: RedisServer) -> None:
+    kept = Kept(redis_server)
+    names = [f"b{number}" for number in range(KEYS_AT_ONCE // 2 + 1)]
+    kept.push(1, names=[names[-1]])
+    windows = kept.push(2, wants={name: Window(60_000, 2) for name in names}).windows
+    assert total(windows[names[-1]]).successes == 1
+    assert len(windows) == len(names)

@@ -285,10 +285,12 @@ def test_news_wakes_who_listens(store: Store) -> None:
     timer.join()
 
 
-def poll(store: Store, *expected: str, seconds: float) -> int:
+def poll(store: Store, *expected: str, seconds: float, call: str = "c") -> int:
     """The successes that a poll reads at its end."""
-    call, now = Call("c", "r", ["x", "y"]), int(time.time() * 1000)
-    windows = store.poll(call, expected=frozenset(expected), seconds=seconds, wants=WANTS, now=now)
+    now = int(time.time() * 1000)
+    windows = store.poll(
+        Call(call, "r", ["x", "y"]), expected=frozenset(expected), seconds=seconds, wants=WANTS, now=now
+    )
     return total(windows["x"]).successes
 
 
@@ -299,7 +301,7 @@ def test_a_poll_reads_after_the_last_answer(store: Store) -> None:
     def answer() -> None:
         heard.extend(store.listen(cursor, seconds=2).calls)
         for process in ("p", "q"):
-            push(store, 1, process=process, answer="c", counts=counts(g_s=1))
+            push(store, 1, process=process, answers=["c"], counts=counts(g_s=1))
 
     answering = threading.Thread(target=answer)
     answering.start()
@@ -311,14 +313,36 @@ def test_a_poll_reads_after_the_last_answer(store: Store) -> None:
 def test_a_process_that_answers_twice_answers_for_itself_alone(store: Store) -> None:
     def answer() -> None:
         for sequence in (1, 1):
-            push(store, sequence, answer="c")
+            push(store, sequence, answers=["c"])
         time.sleep(0.1)
-        push(store, 1, process="q", answer="c", counts=counts(g_s=1))
+        push(store, 1, process="q", answers=["c"], counts=counts(g_s=1))
 
     answering = threading.Timer(0.05, answer)
     answering.start()
     assert poll(store, "p", "q", seconds=5) == 1
     answering.join()
+
+
+def test_one_push_answers_several_calls(store: Store) -> None:
+    cursor, read = store.cursor(), []
+
+    def ask(call: str) -> None:
+        read.append(poll(store, "p", seconds=30, call=call))
+
+    asking = [threading.Thread(target=ask, args=[call]) for call in "cd"]
+    for one in asking:
+        one.start()
+    called: list[Call] = []
+    ends = time.monotonic() + 5
+    while len(called) < 2 and time.monotonic() < ends:
+        heard = store.listen(cursor, seconds=0.1)
+        cursor, called = heard.cursor, [*called, *heard.calls]
+    push(store, 1, counts=counts(g_s=1), answers=[call.id for call in called])
+    answered = time.monotonic()
+    for one in asking:
+        one.join(10)
+    assert time.monotonic() - answered < 0.8  # Redis would end the wait for what is not answered after a second
+    assert read == [1, 1]
 
 
 def test_who_does_not_answer_is_not_waited_for_long(store: Store) -> None:
@@ -358,7 +382,7 @@ def test_every_key_shares_one_hash_tag_and_the_namespace(redis_store: tuple[Redi
     snapshot = some()
     write(store, snapshot, None)
     lease(store, snapshot, "a")
-    push(store, 1, counts=counts(g_s=1, h_1=1), answer="c")
+    push(store, 1, counts=counts(g_s=1, h_1=1), answers=["c"])
     poll(store, "p", seconds=0)
     assert {key.split(b"}")[0] for key in client.scan_iter()} == {b"breaker:1:{tests"}
 

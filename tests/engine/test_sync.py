@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -16,9 +17,11 @@ from breaker.engine import sync as sync_module
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.courier import Courier
 from breaker.engine.events import Labels
+from breaker.engine.haste import haste
 from breaker.engine.machine import Act, Action, State
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import Call, Push, StoreError, Write
+from breaker.engine.stores.memory import MemoryStore
 from breaker.engine.sync import PATIENCE, Sync
 from breaker.testing import Clock, Cluster, SharedMemory, fail, rejected, states, succeed
 
@@ -576,7 +579,7 @@ def test_what_a_store_answers_that_holds_no_more_is_not_followed() -> None:
         ("listen", lambda breaker: breaker.sync.listen(0)),
         ("write", lambda breaker: fail(breaker, 5)),
         ("push", fail),
-        ("push", lambda breaker: breaker.sync.judge.whole_window(breaker)),
+        ("push", lambda breaker: breaker.sync.judge.whole_window(breaker, alone=False)),
     ],
 )
 def test_the_reason_of_a_loss_is_the_stores_own(
@@ -684,8 +687,8 @@ def test_who_is_called_answers_for_what_was_asked(monkeypatch: pytest.MonkeyPatc
     succeed(beats.breakers[1])
     succeed(other)
     fail(beats.breakers[0], 5)
-    answers = [push for push in pushes if push.answer]
-    assert [push.answer for push in answers] == [call.id for call, _ in calls]
+    answers = [push for push in pushes if push.answers]
+    assert [call for push in answers for call in push.answers] == [call.id for call, _ in calls]
     assert {push.process for push in answers} == {beats.syncs[1].process}
     assert {bucket.name for push in answers for bucket in push.counts} == {"x"}
 
@@ -752,7 +755,7 @@ async def test_an_event_loop_is_never_held_up(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sync_module, "arrival", arrival)
     assert await sync.wait_async(never) is None
     assert await sync.wait_async(never) is None  # nobody else waits for a late courier
-    assert (waited, never.waited) == ([PATIENCE, 0], [0, 0])
+    assert waited == [PATIENCE, 0]
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -819,3 +822,93 @@ def test_after_a_call_for_counts_the_ear_listens_in_haste_for_a_moment(monkeypat
     for _ in range(2):
         beats.syncs[1].listen(9)
     assert asked == [(ear_module.STAY, 1), (9, 0)]
+
+
+def test_a_judgement_made_alone_is_never_made_in_a_store_that_is_back_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beats = Beats(2)
+    one, another = beats.breakers
+    beats.lose()
+    beats.store.away = False
+
+    def found(sync: Sync) -> None:
+        for _ in range(4):
+            beats.cluster.clock.advance(0.25)
+            sync.beat()
+        assert sync.sharing
+
+    found(another.sync)
+    succeed(another, 100)
+    another.sync.beat()
+    fail(one, 4)
+    keep = one.sync.link.keep
+
+    def back_meanwhile(wants: Any = None) -> Any:
+        kept = keep(wants)
+        if wants and not one.sync.sharing:
+            monkeypatch.setattr(one.sync.link, "keep", keep)
+            found(one.sync)
+        return kept
+
+    monkeypatch.setattr(one.sync.link, "keep", back_meanwhile)
+    fail(one)
+    beats.cluster.beat()
+    assert states(beats.breakers) == ["closed", "closed"]
+    assert beats.told(events.Transitioned) == []
+
+
+def test_listeners_are_neither_hurried_nor_taken_for_the_store() -> None:
+    told: list[tuple[type, float]] = []
+    sync = Sync(None, threads=False, tell=lambda event: told.append((type(event), sys.getswitchinterval())))
+    before = sys.getswitchinterval()
+    with haste():
+        sync.tell(events.Tick())
+    assert told == [(events.Tick, before)]
+
+
+def test_calls_for_counts_that_wait_are_answered_in_one_push() -> None:
+    beats = Beats()
+    (sync,) = beats.syncs
+    sync.ear.calls.extend(Call(name, "another", ["x"]) for name in "abc")
+    beats.store.asked.clear()
+    sync._answer()
+    assert (beats.store.asked["push"], len(sync.ear.calls)) == (1, 0)
+
+
+def test_who_calls_for_counts_ever_so_often_does_not_keep_the_beat_from_its_work() -> None:
+    beats = Beats()
+    (sync,) = beats.syncs
+
+    def answer() -> None:
+        beats.cluster.clock.advance(0.01)
+        sync.answer_soon()
+
+    sync._answer = answer  # type: ignore[method-assign]
+    sync.beat()
+    began = sync.monotonic()
+    sync.answer_soon()
+    sync._rest()
+    assert sync.monotonic() - began == pytest.approx(0.25, abs=0.011)
+
+
+def test_an_ear_is_in_haste_once_a_call_and_not_while_it_waits_to_be_answered() -> None:
+    store = MemoryStore(lambda: 1)
+    sync = Sync(store, threads=False)
+    sync.beat()
+    with store._lock:
+        store._tell(Call("c", "another", ["x"]))
+    sync.ear.listen(0)
+    assert sync.ear._expecting
+    sync.ear.listen(0)
+    assert not sync.ear._expecting
+    assert len(sync.ear.calls) == 1
+
+
+def test_what_arrives_as_the_wait_ends_is_taken() -> None:
+    class Arriving(Future[int]):
+        def exception(self, timeout: float | None = None) -> Any:
+            self.set_result(7)
+            raise TimeoutError
+
+    assert Beats().syncs[0].wait(Arriving()) == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +13,12 @@ import pytest
 from breaker.engine import events
 from breaker.engine import sync as sync_module
 from breaker.engine.circuit import SharedCircuitBreaker
+from breaker.engine.lost_acts import LostActs
 from breaker.engine.stores.base import StoreError
 from breaker.engine.stores.memory import MemoryStore
 from breaker.engine.sync import PATIENCE, Sync
 from breaker.engine.window import total
-from breaker.testing import fail, succeed
+from breaker.testing import Clock, fail, succeed
 from tests.programs import wait_for
 
 
@@ -264,3 +266,42 @@ def test_a_process_that_shares_with_nobody_has_nothing_to_send_when_it_is_closed
 
 def test_a_circuit_of_a_process_without_threads_yet_can_be_turned_by_hand() -> None:
     assert SharedCircuitBreaker("x", sync=Sync(None)).open() is True
+
+
+def test_a_fault_that_stays_is_not_told_without_end(
+    process: Any, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = process()
+
+    def fault(*args: Any, **more: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(one.sync, "_wants_success", fault)
+    monkeypatch.setattr(store, "listen", fault)
+    wait_for(lambda: {"breaker beat failed", "breaker ear failed"} <= {*caplog.messages}, "both have failed")
+    one.sync._wake.set()
+    time.sleep(0.5)
+    assert len(caplog.records) < 10
+
+
+def test_a_listener_that_ends_its_thread_ends_none_of_ours(process: Any) -> None:
+    one = process()
+    one.sync._tell = lambda event: sys.exit() if type(event) is events.Transitioned else None
+    trip(one.breaker)
+    assert one.sync.courier.carry(lambda: 7).result(5) == 7
+
+
+def test_what_is_lost_during_a_look_up_is_looked_up_again() -> None:
+    clock, looked_up = Clock(), []
+
+    def look_up(names: Any) -> None:
+        looked_up.append([*names])
+        if len(looked_up) == 1:
+            lost.of(["x"])
+
+    lost = LostActs(look_up, monotonic=clock, thread=False)
+    lost.of(["x"])
+    for _ in range(3):
+        lost.seek()
+        clock.advance(5)
+    assert looked_up == [["x"], ["x"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from breaker.engine import desk
 from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
 from breaker.engine.machine import Act, Action
 from breaker.engine.policy import Policy
-from breaker.engine.stores.base import Leased, LeaseRequest, StoreError
+from breaker.engine.stores.base import Leased, LeaseRequest, StoreError, Write, Written
 from breaker.testing import Cluster, Failure, fail, rejected, succeed
 
 
@@ -316,3 +317,17 @@ def test_trials_are_taken_along_with_what_is_left_of_their_time() -> None:
     sync = door.breaker.sync
     ((_, token),) = sync.trials.renewals()
     assert sync.trials.as_leases() == [("x", door.breaker.snapshot.id, token, sync.now() + 5_500)]
+
+
+def test_a_trial_whose_outcome_was_refused_makes_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door()
+    permit, write = door.breaker.admit(), door.cluster.store.write
+
+    def late(asked: Write) -> Written:
+        return dataclasses.replace(write(dataclasses.replace(asked, deadline=0)))
+
+    monkeypatch.setattr(door.cluster.store, "write", late)
+    permit.settle(None, None)
+    monkeypatch.setattr(door.cluster.store, "write", write)
+    assert door.breaker.current_state == "half-open"
+    assert not rejected(door.breaker)

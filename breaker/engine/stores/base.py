@@ -74,8 +74,8 @@ class Push:
     """Breakers whose window is to come back."""
     renewals: Sequence[tuple[str, str]] = ()
     """(breaker, token) of the trials still running here."""
-    answer: str = ""
-    """The id of the call for counts that this push answers."""
+    answers: Sequence[str] = ()
+    """The ids of the calls for counts that this push answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

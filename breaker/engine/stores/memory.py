@@ -74,8 +74,8 @@ class MemoryStore:
             self._seen[push.process] = now
             for name, token in push.renewals:
                 self._renew(name, token, now)
-            if push.answer in self._awaited:
-                self._awaited[push.answer].discard(push.process)
+            for call in self._awaited.keys() & set(push.answers):
+                self._awaited[call].discard(push.process)
                 self._told.notify_all()
             return Pushed(
                 now=now,

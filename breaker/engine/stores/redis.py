@@ -28,9 +28,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError
 
 from breaker.engine.haste import haste
 from breaker.engine.machine import Snapshot, new_generation
@@ -71,14 +71,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _guarded(method: Callable[P, R]) -> Callable[P, R]:
-    """Whatever goes wrong with Redis or with what it answers is a StoreError."""
+def _guarded(method: Callable[Concatenate[RedisStore, P], R]) -> Callable[Concatenate[RedisStore, P], R]:
+    """Whatever goes wrong with Redis or with what it answers is a StoreError. (Not all of redis-py's errors are
+    RedisErrors: a cluster's are not.)"""
 
     @functools.wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+    def guarded(self: RedisStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return method(*args, **kwargs)
-        except (RedisError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            if isinstance(error, ReadOnlyError):
+                self._dial_anew()
             raise StoreError(f"{type(error).__name__}: {error}") from error
 
     return guarded
@@ -98,6 +101,12 @@ class RedisStore:
         self._connecting = threading.Lock()
         self._client: Any = None
         self._line: _Line | None = None
+
+    def _dial_anew(self) -> None:
+        """Who is read-only now was the primary once, and keeps its clients; its name may lead to the new one."""
+        pool = getattr(self._client, "connection_pool", None)
+        if pool is not None:
+            pool.disconnect(inuse_connections=False)
 
     @property
     def _redis(self) -> Any:
@@ -126,18 +135,23 @@ class RedisStore:
     def push(self, push: Push) -> Pushed:
         adding = dict(self._adding(push.counts))
         reading = self._window_keys(push.wants, push.now)
-        poll = [self._key("awaited", push.answer), self._key("answered", push.answer)]
+        reading, beyond = reading[:KEYS_AT_ONCE], reading[KEYS_AT_ONCE:]
+        polls = [self._key(kind, call) for call in push.answers for kind in ("awaited", "answered")]
         leases = [self._key("leases", name) for name, _ in push.renewals]
-        keys = [self._key("processes"), self._key("process", push.process), self._key("meta"), *poll]
-        keys += [*adding, *(key for _, key in reading), *leases]
+        keys = [self._key("processes"), self._key("process", push.process), self._key("meta")]
+        keys += [*adding, *(key for _, key in reading), *leases, *polls]
         args = [push.process, push.sequence, new_generation(), push.keep_ms, LIVE_MS, LEASE_MS]
-        args += [len(adding), len(reading), len(leases), "1" if push.answer else ""]
+        args += [len(adding), len(reading), len(leases), len(push.answers)]
         args += [json.dumps([part for item in fields.items() for part in item]) for fields in adding.values()]
         args += [token for _, token in push.renewals]
         moment, epoch, seq, live, hashes = self._run("push", keys, args)
+        tallies = [_tally(flat) for flat in hashes]
+        if beyond:
+            _, _, _, more = self._gather([key for _, key in beyond])
+            tallies += [_tally(fields) for fields in more]
         windows: dict[str, list[Tally]] = {name: [] for name in push.wants}
-        for (name, _), flat in zip(reading, hashes, strict=True):
-            windows[name].append(_tally(flat))
+        for (name, _), counts in zip([*reading, *beyond], tallies, strict=True):
+            windows[name].append(counts)
         return Pushed(
             now=int(moment), epoch=_text(epoch), seq=int(seq), live=frozenset(map(_text, live)), windows=windows
         )

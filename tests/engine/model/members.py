@@ -94,7 +94,7 @@ class Member:
         """`kind` s, f or t; None for a call that was cancelled."""
         self.calls -= permit.placed
         if kind is None:
-            self._give_back(permit)
+            self._give_back(permit.token)
             return
         if self.now() - permit.began > self.policy.timeout * 1000:
             kind = "t"
@@ -149,19 +149,21 @@ class Member:
             except StoreError:
                 self.lose()
         view = self.view
-        if view.generation == generation and view.state == "HALF_OPEN" and view.moves(self.policy, self.now()):
-            self._turn(view, "CLOSED" if kind == "s" else "OPEN", token=token)
-        self.trials.pop(token, None)
+        decides = view.generation == generation and view.state == "HALF_OPEN" and view.moves(self.policy, self.now())
+        if decides and self._turn(view, "CLOSED" if kind == "s" else "OPEN", token=token):
+            self.trials.pop(token, None)
+        else:
+            self._give_back(token)
 
-    def _give_back(self, permit: Permit) -> None:
-        if permit.token is None:
+    def _give_back(self, token: int | None) -> None:
+        if token is None:
             return
         self.busy_until = NEVER
-        self.trials.pop(permit.token, None)
-        self.local.release(permit.token)
+        self.trials.pop(token, None)
+        self.local.release(token)
         if self.sharing:
             with contextlib.suppress(StoreError):  # the lease ends by itself
-                self.wire.release(permit.token)
+                self.wire.release(token)
 
     # -- failures --------------------------------------------------------------------------------------------------
 

@@ -1,21 +1,22 @@
 --[[ push: add what one process has counted, once; renew its trials; read windows.
 
-  KEYS  processes (zset), sequence of this process (string), meta (hash), who has yet to answer a call (set),
-        the word that all have (list), then `adding` hashes of counters, `reading` hashes of counters, `renewing` hashes of leases
+  KEYS  processes (zset), sequence of this process (string), meta (hash), then `adding` hashes of counters, `reading`
+        hashes of counters, `renewing` hashes of leases, and for each of the `answering` calls for counts
+        who has yet to answer it (set) and the word that all have (list)
   ARGV  process, sequence, epoch to use if there is none, ms that counts are kept, ms that a process is live,
-        ms of a lease, adding, reading, renewing, answering ("1" or ""),
+        ms of a lease, adding, reading, renewing, answering,
         then for each hash to add to a JSON list [field, count, field, count ...],
         then for each lease its token
   Returns {now in ms, epoch, count of writes, {live processes}, {HGETALL of each hash read}}
 
   A sequence that was applied before adds nothing. Live processes are listed only when something is read.
 ]]
-local processes, applied, meta, awaited, answered = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local fixed = 5
+local processes, applied, meta = KEYS[1], KEYS[2], KEYS[3]
+local fixed = 3
 local process, sequence, epoch = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local keep, live_for, lease_for = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local adding, reading, renewing = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local answering = ARGV[10] == "1"
+local answering = tonumber(ARGV[10])
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -61,9 +62,13 @@ for i = 1, renewing do
   end
 end
 
-if answering and redis.call("SREM", awaited, process) == 1 and redis.call("EXISTS", awaited) == 0 then
-  redis.call("RPUSH", answered, "all")
-  redis.call("PEXPIRE", answered, 1000)
+local last = fixed + adding + reading + renewing
+for i = last + 1, last + 2 * answering, 2 do
+  local awaited, answered = KEYS[i], KEYS[i + 1]
+  if redis.call("SREM", awaited, process) == 1 and redis.call("EXISTS", awaited) == 0 then
+    redis.call("RPUSH", answered, "all")
+    redis.call("PEXPIRE", answered, 1000)
+  end
 end
 
 local live, read = {}, {}
