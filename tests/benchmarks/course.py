@@ -90,6 +90,8 @@ class Course:
     ranks: tuple[int, int] = (10, 90)
     """Percentiles that are shown beside the median. 100: the worst."""
     goals: tuple[Goal, ...] = ()
+    why_missed: str = ""
+    """What stands in the way of goals that are missed."""
 
     @property
     def subject(self) -> str:

@@ -96,7 +96,7 @@ GRIDS = (
         title="From the deciding failure to the last worker's knowing; p50 / p99",
         columns=(
             ("idle", "trip-idle"),
-            ("gthread: 32 threads each, 2,000 calls/s in all", "trip-gthread"),
+            ("32 threads each in a call, 2,000 calls/s in all", "trip-gthread"),
             ("8 threads each spinning", "trip-spin"),
             ("only the hearer spinning", "trip-hearer"),
         ),
@@ -167,6 +167,11 @@ def _goals(book: Book) -> Iterator[str]:
         yield ""
     for course, verdict in missed:
         yield f"* {course.title}: {verdict.goal}, is {verdict.found}"
+    reasons = {course.title: course.why_missed for course, _ in missed if course.why_missed}
+    if reasons:
+        yield from ("", "Why:", "")
+    for title, reason in reasons.items():
+        yield f"* {title}: {reason}."
 
 
 def inserted(readme: str, book: Book, facts: Mapping[str, Any]) -> str:

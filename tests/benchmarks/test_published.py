@@ -4,6 +4,7 @@ import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import pyperf
 import pytest
 
 from tests.benchmarks import kept, plan, readme
@@ -28,9 +29,12 @@ def test_no_chart_is_left_of_an_earlier_run(published: tuple[Book, dict[str, obj
     assert {path.name for path in readme.CHARTS.iterdir()} == {*rendered, readme.PUBLISHED.name}
 
 
-def test_the_published_run_is_a_whole_one(published: tuple[Book, dict[str, object]]) -> None:
-    _, facts = published
+def test_the_published_run_is_one_and_whole(published: tuple[Book, dict[str, object]]) -> None:
+    book, facts = published
     assert facts["command"] == "make bench"
+    assert [course.name for course in plan.COURSES if course.name not in book] == []
+    benchmarks = pyperf.BenchmarkSuite.load(str(readme.PUBLISHED)).get_benchmarks()
+    assert {one.get_metadata()["measured_at"] for one in benchmarks} == {facts["measured_at"]}
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
