@@ -131,7 +131,6 @@ class Sync:
         self.local.adopt(self._snapshots())
         self.sharing = False
         self.beat_at = float("-inf")
-        self._joined_before = False
         self._good_beats = 0
         self._next_try = float("-inf")
         self._lost_at: float | None = None
@@ -578,7 +577,6 @@ class Sync:
             deadline=self.now() + int(PATIENCE * 1000),
             not_before=not_before,
             token=token,
-            drop_leases=after.id != before.id,
         )
         try:
             written = store.write(write)
@@ -641,7 +639,7 @@ class Sync:
         assert self.shared is not None
         pushed = self.link.probe()
         self._good_beats += 1
-        if self._good_beats >= GOOD_BEATS or (not self._joined_before and self._lost_at is None):
+        if self._good_beats >= GOOD_BEATS or self._lost_at is None:  # or the first, at the start
             self._join(pushed.epoch)
 
     def _join(self, epoch: str) -> None:
@@ -656,7 +654,7 @@ class Sync:
         self.ear.set(cursor)
         with self._mode:
             away = self.monotonic() - self._lost_at if self._lost_at is not None else None
-            self.sharing, self._joined_before, self._lost_at = True, True, None
+            self.sharing, self._lost_at = True, None
             self._epoch, self._seq, self._seq_pushed = epoch, counted.seq, counted.seq
             self._registered_at = self.monotonic()
             self._newest, self._other_past = (0, ""), False

@@ -23,26 +23,26 @@ class Trials:
 
     def __init__(self, sync: Sync) -> None:
         self._sync = sync
-        self._held: dict[str, tuple[str, str, float]] = {}
-        """Token to breaker, generation, and the monotonic time beyond which it is not renewed."""
+        self._held: dict[str, tuple[str, float]] = {}
+        """Token to breaker, and the monotonic time beyond which it is not renewed."""
 
     def __bool__(self) -> bool:
         return bool(self._held)
 
     def renewals(self) -> list[tuple[str, str]]:
-        return [(name, token) for token, (name, _, _) in list(self._held.items())]
+        return [(name, token) for token, (name, _) in list(self._held.items())]
 
-    def as_leases(self) -> list[tuple[str, str, str, int]]:
-        """For a store to adopt: (breaker, generation, token, longest until in ms)."""
+    def as_leases(self) -> list[tuple[str, str, int]]:
+        """For a store to adopt: (breaker, token, longest until in ms)."""
         now, monotonic = self._sync.now(), self._sync.monotonic()
         return [
-            (name, generation, token, now + int((longest - monotonic) * 1000))
-            for token, (name, generation, longest) in list(self._held.items())
+            (name, token, now + int((longest - monotonic) * 1000))
+            for token, (name, longest) in list(self._held.items())
         ]
 
     def forget_overdue(self) -> None:
         now = self._sync.monotonic()
-        for token in [token for token, (_, _, longest) in list(self._held.items()) if longest < now]:
+        for token in [token for token, (_, longest) in list(self._held.items()) if longest < now]:
             self._held.pop(token, None)
 
     def lease(self, circuit: Circuit, generation: str) -> Future[str | None]:
@@ -69,7 +69,7 @@ class Trials:
         )
         if not store.lease(asked).granted:
             return None
-        self._held[token] = (circuit.name, generation, self._sync.monotonic() + longest / 1000)
+        self._held[token] = (circuit.name, self._sync.monotonic() + longest / 1000)
         return token
 
     def settle(self, circuit: Circuit, generation: str, token: str, outcome: Outcome) -> Future[None] | None:

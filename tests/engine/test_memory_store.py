@@ -161,14 +161,6 @@ def test_a_lease_is_refused_after_its_deadline(store: Timed) -> None:
     assert lease(store, stands, deadline=store.now)
 
 
-def test_an_act_may_leave_the_leases(store: Timed) -> None:
-    stands = put(store)
-    lease(store, stands)
-    after = dataclasses.replace(stands, rev="act")
-    store.write(Write(name="x", expected=stands.rev, after=after, deadline=store.now, drop_leases=False))
-    assert not lease(store, after, "b")
-
-
 def test_nobody_leases_what_is_not_there(store: Timed) -> None:
     assert not lease(store, newborn(0))
 
@@ -334,7 +326,7 @@ def test_the_ends_of_acts_move_along() -> None:
 
 def test_circuits_and_own_trials_are_taken_over(store: Timed) -> None:
     stands = newborn(START)
-    store.adopt({"x": stands}, [("x", stands.id, "a", START + 500)])
+    store.adopt({"x": stands}, [("x", "a", START + 500)])
     assert not lease(store, stands, "b")
     store.now += 500
     assert lease(store, stands, "b")
@@ -342,7 +334,7 @@ def test_circuits_and_own_trials_are_taken_over(store: Timed) -> None:
 
 def test_a_trial_that_is_taken_over_lasts_a_lease_without_renewal(store: Timed) -> None:
     stands = newborn(START)
-    store.adopt({"x": stands}, [("x", stands.id, "a", START + 60_000)])
+    store.adopt({"x": stands}, [("x", "a", START + 60_000)])
     store.now += LEASE_MS - 1
     assert not lease(store, stands, "b")
     store.now += 1

@@ -246,13 +246,6 @@ def test_a_write_drops_the_leases(store: Store, half_open: Snapshot) -> None:
     assert lease(store, after, "b")
 
 
-def test_a_write_may_leave_the_leases(store: Store, half_open: Snapshot) -> None:
-    lease(store, half_open, "a")
-    after = dataclasses.replace(half_open, rev="an-act")
-    assert write(store, after, half_open.rev, drop_leases=False).won
-    assert write(store, some(), "an-act", token="a").won
-
-
 def test_a_lease_never_lasts_beyond_its_longest(store: Store, half_open: Snapshot) -> None:
     lease(store, half_open, "a", longest_ms=1)
     time.sleep(0.01)  # the store's own clock

@@ -398,9 +398,9 @@ def test_a_transition_is_written_once_with_its_event_and_its_bounds(monkeypatch:
     beats.cluster.advance(2)
     opening, door = writes
     assert opening.event == {"kind": "transition", "from": "CLOSED", "to": "OPEN", "why": opened.why}
-    assert (opening.not_before, opening.deadline, opening.drop_leases) == (0, sync.now() - 2_000 + 100, True)
+    assert (opening.not_before, opening.deadline) == (0, sync.now() - 2_000 + 100)
     assert door.event == {"kind": "transition", "from": "OPEN", "to": "HALF_OPEN", "why": breaker.snapshot.why}
-    assert (door.not_before, door.deadline, door.drop_leases) == (opened.until, sync.now() + 100, True)
+    assert (door.not_before, door.deadline) == (opened.until, sync.now() + 100)
 
 
 def test_the_end_of_an_act_is_written_with_its_event(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,7 +316,7 @@ def test_trials_are_taken_along_with_what_is_left_of_their_time() -> None:
     door.cluster.clock.advance(2.5)
     sync = door.breaker.sync
     ((_, token),) = sync.trials.renewals()
-    assert sync.trials.as_leases() == [("x", door.breaker.snapshot.id, token, sync.now() + 5_500)]
+    assert sync.trials.as_leases() == [("x", token, sync.now() + 5_500)]
 
 
 def test_a_trial_whose_outcome_was_refused_makes_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,6 @@ MUTANTS = [
     ("write", "<= now then\n    return answer(0)", "<= 0 then\n    return answer(0)"),
     ("write", 'redis.call("PEXPIRE", circuit, unseen)', ""),
     ("write", 'redis.call("DEL", leases)', ""),
-    ("write", "if drop then", "if true then"),
     ("lease", "now > deadline or ", ""),
     ("lease", ' or redis.call("HGET", circuit, "id") ~= generation', ""),
     ("lease", "if left <= 0 or left > lease_for then", "if left <= 0 then"),

@@ -105,8 +105,7 @@ class Write:
     not_before: int = 0
     """Refused before this moment."""
     token: str | None = None
-    """Refused unless this lease is held."""
-    drop_leases: bool = True
+    """Refused unless this lease is held; a write drops all leases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,6 @@ from breaker.engine.window import Tally, merge
 
 @dataclasses.dataclass(slots=True)
 class _Lease:
-    generation: str
     until: int
     longest: int
 
@@ -109,8 +108,7 @@ class MemoryStore:
             self._seq += 1
             after = dataclasses.replace(write.after, seq=self._seq)
             self._circuits[write.name] = after
-            if write.drop_leases:
-                self._leases.pop(write.name, None)
+            self._leases.pop(write.name, None)
             self._tell((write.name, after))
             return Written(won=True, now=now, current=after)
 
@@ -122,10 +120,8 @@ class MemoryStore:
         lease = self._leases[write.name].get(write.token)
         return lease is not None and lease.until > now
 
-    def adopt(
-        self, circuits: Mapping[str, Snapshot], leases: Sequence[tuple[str, str, str, int]] | None = None
-    ) -> None:
-        """Take over what another store held: circuits, and (name, generation, token, longest until) of own trials.
+    def adopt(self, circuits: Mapping[str, Snapshot], leases: Sequence[tuple[str, str, int]] | None = None) -> None:
+        """Take over what another store held: circuits, and (name, token, longest until) of own trials.
 
         Without `leases` those held here stay.
         """
@@ -135,8 +131,8 @@ class MemoryStore:
             if leases is None:
                 return
             self._leases.clear()
-            for name, generation, token, longest in leases:
-                self._leases[name][token] = _Lease(generation, min(now + LEASE_MS, longest), longest)
+            for name, token, longest in leases:
+                self._leases[name][token] = _Lease(min(now + LEASE_MS, longest), longest)
 
     def shift(self, milliseconds: int) -> None:
         """The clock was set: move all that is held along with it."""
@@ -190,7 +186,7 @@ class MemoryStore:
             granted = mine and (request.token in held or len(held) < request.slots)
             if granted and request.token not in held:
                 longest = now + request.longest_ms
-                held[request.token] = _Lease(request.generation, min(now + LEASE_MS, longest), longest)
+                held[request.token] = _Lease(min(now + LEASE_MS, longest), longest)
             return Leased(granted=granted, now=now)
 
     def _renew(self, name: str, token: str, now: int) -> None:

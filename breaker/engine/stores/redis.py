@@ -179,7 +179,7 @@ class RedisStore:
         name, after = write.name, write.after
         keys = [self._key("circuit", name), self._key("leases", name), self._key("meta"), self._key("events")]
         args = [write.expected or "", after.rev, after.id, encode(after), write.deadline, write.not_before]
-        args += [write.token or "", "1" if write.drop_leases else "", name, json.dumps(dict(write.event))]
+        args += [write.token or "", name, json.dumps(dict(write.event))]
         args += [REMEMBERED, KEPT_UNSEEN_MS, new_generation()]
         won, now, rev, seq, data = self._run("write", keys, args)
         current = decode(_text(data), rev=_text(rev), seq=int(seq)) if data else None

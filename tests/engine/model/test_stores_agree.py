@@ -47,10 +47,8 @@ class Stores(RuleBasedStateMachine):
         """Also backward: a server's clock may be set."""
         self.clock.seconds = max(0, self.clock.seconds + ms / 1000)
 
-    @rule(
-        name=NAMES, which=st.integers(0, 2), deadline=AROUND, early=AROUND, token=st.none() | TOKENS, drop=st.booleans()
-    )
-    def write(self, name: str, which: int, deadline: int, early: int, token: str | None, drop: bool) -> None:
+    @rule(name=NAMES, which=st.integers(0, 2), deadline=AROUND, early=AROUND, token=st.none() | TOKENS)
+    def write(self, name: str, which: int, deadline: int, early: int, token: str | None) -> None:
         """Over the rev that stands, an older one, or none."""
         now, revs = self.clock.ms(), [*reversed(self.revs[name]), None]
         after = dataclasses.replace(newborn(now), state=State.HALF_OPEN, why={"errorRate": 60.5})
@@ -64,7 +62,6 @@ class Stores(RuleBasedStateMachine):
                 deadline=now + deadline,
                 not_before=now - early,
                 token=token,
-                drop_leases=drop,
             )
         )
         self._ask("write", self.writes[-1])
