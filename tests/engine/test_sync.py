@@ -824,38 +824,75 @@ def test_after_a_call_for_counts_the_ear_listens_in_haste_for_a_moment(monkeypat
     assert asked == [(ear_module.STAY, 1), (9, 0)]
 
 
-def test_a_judgement_made_alone_is_never_made_in_a_store_that_is_back_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    beats = Beats(2)
-    one, another = beats.breakers
-    beats.lose()
-    beats.store.away = False
+class BackMeanwhile(Beats):
+    """A worker alone, whose store is found again just when it has asked for its own counts."""
 
-    def found(sync: Sync) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        super().__init__(2, **options)
+        self.one, self.another = self.breakers
+        self._monkeypatch = monkeypatch
+
+    def find_by(self, sync: Sync) -> None:
         for _ in range(4):
-            beats.cluster.clock.advance(0.25)
+            self.cluster.clock.advance(0.25)
             sync.beat()
         assert sync.sharing
 
-    found(another.sync)
-    succeed(another, 100)
-    another.sync.beat()
-    fail(one, 4)
-    keep = one.sync.link.keep
+    def while_it_judges(self) -> None:
+        """From now on; what it writes to the shared store after that is a fault."""
+        keep = self.one.sync.link.keep
 
-    def back_meanwhile(wants: Any = None) -> Any:
-        kept = keep(wants)
-        if wants and not one.sync.sharing:
-            monkeypatch.setattr(one.sync.link, "keep", keep)
-            found(one.sync)
-        return kept
+        def back(wants: Any = None) -> Any:
+            kept = keep(wants)
+            if wants and not self.one.sync.sharing:
+                self.store.away = False
+                self._monkeypatch.setattr(self.one.sync.link, "keep", keep)
+                self.find_by(self.one.sync)
+                self._monkeypatch.setattr(self.store, "write", lambda write: pytest.fail(f"written: {write}"))
+            return kept
 
-    monkeypatch.setattr(one.sync.link, "keep", back_meanwhile)
-    fail(one)
-    beats.cluster.beat()
+        self._monkeypatch.setattr(self.one.sync.link, "keep", back)
+
+
+def test_a_judgement_made_alone_is_never_made_in_a_store_that_is_back_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beats = BackMeanwhile(monkeypatch)
+    beats.lose()
+    beats.store.away = False
+    beats.find_by(beats.another.sync)
+    succeed(beats.another, 100)
+    beats.another.sync.beat()
+    fail(beats.one, 4)
+    beats.while_it_judges()
+    fail(beats.one)
+    assert beats.one.sync.sharing
     assert states(beats.breakers) == ["closed", "closed"]
     assert beats.told(events.Transitioned) == []
+
+
+def test_a_trial_alone_decides_nothing_in_a_store_that_is_back_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = BackMeanwhile(monkeypatch, reset_timeout=1)
+    fail(beats.one, 5)
+    beats.cluster.advance(1)
+    beats.lose()
+    permit = beats.one.admit()
+    beats.while_it_judges()
+    permit.settle(None, None)
+    assert beats.one.sync.sharing
+    assert beats.one.current_state == "half-open"
+
+
+def test_what_time_turns_alone_is_not_written_to_a_store_found_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beats = BackMeanwhile(monkeypatch, reset_timeout=5)
+    fail(beats.one, 5)
+    beats.lose()
+    beats.cluster.clock.advance(5)
+    beats.while_it_judges()
+    beats.one.sync.turn_by_time(beats.one)  # type: ignore[arg-type]
+    assert beats.one.sync.sharing
 
 
 def test_listeners_are_neither_hurried_nor_taken_for_the_store() -> None:
