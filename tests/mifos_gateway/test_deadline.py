@@ -21,7 +21,8 @@ from mifos_gateway.errors import MifosTimeout, MifosUnavailable
 from tests.mifos_gateway.peer import OK, Connection, Peer, Script, answer, config, serving
 
 LIMIT = 0.3
-SLACK = 0.1
+SLACK = 0.25
+"""What a starved machine may add; the overshoot itself is measured by `make bench`."""
 HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
