@@ -83,6 +83,11 @@ class Snapshot:
             self.switch is not None and not _holds(self.switch_until, now)
         )
 
+    @property
+    def pristine(self) -> bool:
+        """Whether nothing has ever happened to it: whoever made it knew nothing."""
+        return self.generation == 1 and self.act_at == 0
+
     def ends(self) -> list[int]:
         """The moments at which this circuit changes without any call, ms."""
         due = [self.until] if self.state is State.OPEN else []

@@ -300,35 +300,48 @@ class Sync:
             self._follow(name, snapshot)
 
     def _introduce(self, circuits: Iterable[Circuit]) -> dict[str, Snapshot]:
-        """Register circuits and seed those that the store has not; what it then holds of them."""
+        """Register circuits and seed those that the store has not; what it then holds of them.
+
+        Where it has lost its data, a process that was just born may have come first: what that one made of a circuit
+        gives way to what this one knows.
+        """
         assert self.shared is not None
         entering = {circuit.name: circuit for circuit in circuits}
         if not entering:
             return {}
         self.shared.register([_registration(circuit) for circuit in entering.values()])
-        records = self.shared.load(list(entering)).records
-        missing = [name for name, record in records.items() if record.snapshot is None]
+        loaded = self.shared.load(list(entering))
+        records, emptied = loaded.records, bool(self._epoch) and loaded.epoch != self._epoch
+        missing = [
+            name
+            for name, record in records.items()
+            if record.snapshot is None or (emptied and record.snapshot.pristine and not self._known(name).pristine)
+        ]
         if missing:
             for name in missing:
-                self._seed(entering[name])
+                self._seed(entering[name], over=records[name].snapshot)
             self.lost_acts.of(missing)
             records = self.shared.load(list(entering)).records
         return {name: record.snapshot for name, record in records.items() if record.snapshot is not None}
 
-    def _seed(self, circuit: Circuit) -> None:
+    def _known(self, name: str) -> Snapshot:
+        """What the shared store last said of a circuit, or what this process made of it."""
+        return self._last_shared.get(name) or self.circuits[name].snapshot
+
+    def _seed(self, circuit: Circuit, over: Snapshot | None) -> None:
         assert self.shared is not None
-        seed = self._last_shared.get(circuit.name) or circuit.snapshot
+        seed, expected = self._known(circuit.name), over.rev if over else None
         now = self.now()
         under_word = seed.force is not None or seed.switch is False
         if seed.state is State.HALF_OPEN and not under_word:  # which holds it still, and ends CLOSED
-            self._seed_shut(circuit, seed)
+            self._seed_shut(circuit, seed, expected)
             return
         if seed.state is State.OPEN:  # another server's clock: what is left of the wait, never more than a whole one
             left = max(0, min(seed.until - now, _reset_ms(circuit.policy)))
             seed = dataclasses.replace(seed, since=now + left - (seed.until - seed.since), until=now + left)
-        self.shared.write(Write(name=circuit.name, expected=None, after=seed, deadline=now + 1000))
+        self.shared.write(Write(name=circuit.name, expected=expected, after=seed, deadline=now + 1000))
 
-    def _seed_shut(self, circuit: Circuit, seed: Snapshot) -> None:
+    def _seed_shut(self, circuit: Circuit, seed: Snapshot, expected: str | None) -> None:
         """Half open, but its leases went with the data, and a trial may be under way: the next one comes as after the
         death of a holder, a lease later."""
         assert self.shared is not None
@@ -340,7 +353,7 @@ class Sync:
             why={"trial": "lost"},
         )
         after = machine.apply(seed, due, self.now())
-        write = Write(name=circuit.name, expected=None, after=after, event=_event(due), deadline=self.now() + 1000)
+        write = Write(name=circuit.name, expected=expected, after=after, event=_event(due), deadline=self.now() + 1000)
         if self.shared.write(write).won:
             self._tell_transition(circuit, due, after)
 

@@ -482,6 +482,37 @@ def test_a_store_that_comes_back_empty_is_seeded() -> None:
     assert wired.store.load(["x"]).records["x"].snapshot.state.value == "OPEN"
 
 
+@pytest.mark.parametrize("noticed", [True, False])
+def test_who_is_born_into_an_emptied_store_does_not_close_what_others_know_to_be_open(noticed: bool) -> None:
+    """Redis restarts and a worker is born just then, and comes first. `noticed`: the others had lost it meanwhile."""
+    wired = Wired()
+    fail(wired.breakers[0], 5)
+    wired.cluster.beat()
+    if noticed:
+        wired.lost()
+    wired.store._empty()
+    born = SharedCircuitBreaker("x", Policy(), sync=wired.cluster.worker())
+    born.sync.beat()
+    assert born.current_state == "closed"
+    wired.cluster.workers.append(born.sync)
+    wired.back()
+    assert states([*wired.breakers, born]) == ["open"] * 3
+    assert wired.cluster.transitions() == ["CLOSED>OPEN"]
+
+
+def test_what_was_born_and_has_moved_since_is_believed() -> None:
+    wired = Wired()
+    fail(wired.breakers[0], 5)
+    wired.cluster.beat()
+    wired.lost()
+    wired.store._empty()
+    born = SharedCircuitBreaker("x", Policy(reset_timeout=1), sync=wired.cluster.worker())
+    born.sync.beat()
+    desk.act(born.sync, "x", Act(id="reset", action=Action.RESET), {})
+    wired.back()
+    assert states(wired.breakers) == ["closed"] * 2
+
+
 def test_a_trial_whose_lease_was_lost_with_the_data_is_followed_by_another_a_lease_later() -> None:
     wired = Wired(reset_timeout=1, timeout=60)
     first, second = wired.breakers

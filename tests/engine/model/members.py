@@ -373,14 +373,17 @@ class Member:
         self.follow(self._introduced())
 
     def _introduced(self) -> Head:
-        """What the store holds, which is what this worker knows where it holds nothing."""
-        head = self.wire.load()
-        if head is None:
-            self._seed(self.seen or self.view)
+        """What the store holds, which is what this worker knows where it holds nothing, or what a newborn one made of a
+        store that was emptied."""
+        head, known = self.wire.load(), self.seen or self.view
+        emptied = self.joined_before and self.epoch != self.world.store.epoch
+        if head is None or (emptied and head.pristine and not known.pristine):
+            self.world.seen["a newborn's seed replaced"] += head is not None
+            self._seed(known, over=head)
             head = self.wire.load()
         return head
 
-    def _seed(self, seed: Head) -> None:
+    def _seed(self, seed: Head, over: Head | None) -> None:
         """OPEN for what is left; half open, a lease later: the leases of trials that may be under way were lost too."""
         now, known = self.now(), seed
         if seed.state == "OPEN":
@@ -388,7 +391,7 @@ class Member:
             seed = replace(seed, since=now + left - (seed.until - seed.since), until=now + left)
         if seed.state == "HALF_OPEN" and seed.force is None and seed.switch is not False:
             seed = seed.turned("OPEN", now, until=now + LEASE)
-        made, _ = self.wire.write(None, seed, deadline=now + 1000)
+        made, _ = self.wire.write(over and over.version, seed, deadline=now + 1000)
         if made and seed.generation != known.generation:
             self._tell("Transitioned", "HALF_OPEN", "OPEN")
 

@@ -44,6 +44,8 @@ class Head:
     force_until: int | None = None
     switch: bool | None = None
     switch_until: int | None = None
+    pristine: bool = False
+    """Nothing has ever happened to it."""
 
     def shown(self, policy: Policy, now: int) -> Shown:
         """disabled > forced > computed."""
@@ -66,7 +68,7 @@ class Head:
     def turned(self, state: str, now: int, *, until: int = 0) -> Head:
         """In another state, by a transition: a new generation."""
         made = fresh()
-        return replace(self, generation=made, version=made, state=state, since=now, until=until)
+        return replace(self, generation=made, version=made, state=state, since=now, until=until, pristine=False)
 
     def lifted(self, now: int) -> Head:
         """CLOSED in a new generation, without the words that have ended."""
@@ -86,12 +88,12 @@ class Head:
             "release": no_force,
             "reset": no_force | no_switch,
         }
-        return replace(begun, version=fresh(), **said[action])
+        return replace(begun, version=fresh(), pristine=False, **said[action])
 
 
 def newborn(now: int) -> Head:
     made = fresh()
-    return Head(generation=made, version=made, since=now)
+    return Head(generation=made, version=made, since=now, pristine=True)
 
 
 class Count(NamedTuple):
