@@ -1,9 +1,23 @@
-"""What operators did to breakers: one row an act and breaker, written before the act and kept."""
+"""Who may see and operate breakers, and what operators did: one row an act and breaker, written before the act."""
 
 from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+
+class Breaker(models.Model):
+    """Has no table: breakers live in the shared state. What permissions are about."""
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        permissions = (("operate_breaker", _("Can operate breaker")),)
+        verbose_name = _("circuit breaker")
+        verbose_name_plural = _("circuit breakers")
+
+    def __str__(self) -> str:
+        return "a circuit breaker"
 
 
 class OperatorAct(models.Model):

@@ -86,3 +86,10 @@ class HealthSerializer(serializers.Serializer[object]):
     summary = SummarySerializer()
     details = DetailSerializer(many=True)
     timestamp = serializers.DateTimeField()
+
+
+class ActSerializer(serializers.Serializer[object]):
+    reason = serializers.CharField(max_length=1000, help_text="Why, for those who read it later.")
+    forSeconds = serializers.FloatField(
+        required=False, allow_null=True, help_text="How long it lasts; without it until released."
+    )

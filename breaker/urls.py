@@ -1,11 +1,14 @@
 """The breakers' endpoints."""
 
-from django.urls import path
+from django.urls import path, re_path
 
-from breaker.views import HealthView, StatusView
+from breaker.operations import ACTIONS
+from breaker.views import ActView, BreakerView, HealthView, StatusView
 
 app_name = "breaker"
 urlpatterns = [
     path("status", StatusView.as_view(), name="status"),
     path("health", HealthView.as_view(), name="health"),
+    path("<str:name>", BreakerView.as_view(), name="breaker"),
+    re_path(rf"^(?P<name>[^/]+)/(?P<action>{'|'.join(ACTIONS)})$", ActView.as_view(), name="act"),
 ]

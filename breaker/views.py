@@ -1,10 +1,12 @@
-"""Status and health over HTTP; open to monitors unless the settings say otherwise."""
+"""Breakers over HTTP: status and health, open to monitors unless the settings say otherwise; one breaker, and acts."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.db import Error as DatabaseFailure
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import APIException, NotFound, ValidationError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.renderers import JSONRenderer
@@ -12,8 +14,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from breaker import conf, queries
-from breaker.serializers import HealthSerializer, MonitorErrorSerializer, StatusSerializer
+from breaker import conf, operations, queries
+from breaker.operations import ActRefused, UnknownBreaker
+from breaker.serializers import (
+    ActSerializer,
+    EntrySerializer,
+    HealthSerializer,
+    MonitorErrorSerializer,
+    StatusSerializer,
+)
 
 _ENTRY = {
     "enabled": True,
@@ -126,3 +135,117 @@ class HealthView(MonitorView):
     def get(self, request: Request) -> Response:
         health = queries.health()
         return Response(health.as_dict(), status=200 if health.healthy else 503, headers={"Cache-Control": "no-store"})
+
+
+class Away(APIException):
+    """The shared state, or the database for the act's row, cannot be reached."""
+
+    status_code = 503
+    default_detail = "The act was not done: what all workers share is away. Please try again."
+    wait = 2
+
+
+class MaySee(BasePermission):
+    message = "Who, what and why is for those who may see breakers: scope view, or permission breaker.view_breaker."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return request.user.has_perm("breaker.view_breaker")
+
+
+class MayOperate(BasePermission):
+    message = "Acts are for those who may operate breakers: scope operate, or permission breaker.operate_breaker."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return request.user.has_perm("breaker.operate_breaker")
+
+
+_SEEN_ERRORS = {
+    401: _error("No token, or none that is live.", "NOT_AUTHENTICATED", "The token is not valid."),
+    403: _error("The token lacks the scope.", "FORBIDDEN", MaySee.message),
+    404: _error("No such breaker.", "NOT_FOUND", "No breaker 'MIFOS-Maker-gte'; the closest is MIFOS-Maker-get."),
+    500: _ERRORS[500],
+}
+_ACT_ERRORS = _SEEN_ERRORS | {
+    400: _error("The act cannot be done so.", "BAD_REQUEST", "reason: This field is required."),
+    403: _error("The token lacks the scope.", "FORBIDDEN", MayOperate.message),
+    503: _error("Redis is away; nothing was done.", "SERVICE_UNAVAILABLE", Away.default_detail),
+}
+_NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="Such as MIFOS-Maker-post.")
+
+
+class BreakerView(APIView):
+    permission_classes = (IsAuthenticated, MaySee)
+    content_negotiation_class = AlwaysJson
+
+    @extend_schema(
+        operation_id="circuit_breaker",
+        tags=["Circuit breakers"],
+        summary="One breaker",
+        description="Its entry of the status. Needs the scope `view`.",
+        parameters=[_NAME],
+        responses={200: EntrySerializer, **_SEEN_ERRORS},
+        examples=[OpenApiExample("Calm", value=_ENTRY, response_only=True, status_codes=["200"])],
+    )
+    def get(self, request: Request, name: str) -> Response:
+        _known(name)
+        return _entry(name)
+
+
+class ActView(APIView):
+    permission_classes = (IsAuthenticated, MayOperate)
+    content_negotiation_class = AlwaysJson
+
+    @extend_schema(
+        operation_id="circuit_breaker_act",
+        tags=["Circuit breakers"],
+        summary="Act on one breaker",
+        description="Holds in every worker of every host within 100 ms, and leaves a row of who, when, what and why. "
+        "`open` and `close` force the state, `disable` lets calls pass unguarded, and `enable` guards again, each for "
+        "`forSeconds` or until released; `release` lifts a force, and `reset` lifts force and disable and closes it. "
+        "Needs the scope `operate`.",
+        parameters=[_NAME, OpenApiParameter("action", str, OpenApiParameter.PATH, enum=operations.ACTIONS)],
+        request=ActSerializer,
+        responses={200: EntrySerializer, **_ACT_ERRORS},
+        examples=[
+            OpenApiExample(
+                "Force open", value={"reason": "MIFOS is being upgraded", "forSeconds": 600}, request_only=True
+            ),
+            OpenApiExample("Done", value=_ENTRY | {"forced": "open"}, response_only=True, status_codes=["200"]),
+        ],
+    )
+    def post(self, request: Request, name: str, action: str) -> Response:
+        asked = ActSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        try:
+            (done,) = operations.act(
+                [name],
+                action,
+                actor=str(request.user),
+                source="api",
+                reason=asked.validated_data["reason"],
+                for_seconds=asked.validated_data.get("forSeconds"),
+            )
+        except ActRefused as error:
+            raise ValidationError(str(error).replace("for_seconds", "forSeconds")) from None
+        except UnknownBreaker as error:
+            raise NotFound(str(error)) from None
+        except DatabaseFailure:
+            raise Away("The act was not done: the database, which keeps who did it, is away.") from None
+        if done.row.status == done.row.Status.FAILED:
+            raise Away(f"{Away.default_detail} ({done.error})")
+        return _entry(name)
+
+
+def _known(name: str) -> None:
+    try:
+        operations.check_names([name])
+    except UnknownBreaker as error:
+        raise NotFound(str(error)) from None
+
+
+def _entry(name: str) -> Response:
+    entries = queries.status([name]).entries
+    if not entries:
+        raise Away("What all workers share went away just now, so the breaker's state is not known.")
+    (entry,) = entries
+    return Response(entry.as_dict(), headers={"Cache-Control": "no-store"})

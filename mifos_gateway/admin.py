@@ -53,7 +53,7 @@ class ConsumerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     inlines = (TokenInline,)
     actions = ("revoke",)
 
-    @admin.display(description="may call")
+    @admin.display(description="may")
     def may(self, consumer: Consumer) -> str:
         return ", ".join(consumer.scopes) or "nothing"
 

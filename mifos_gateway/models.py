@@ -4,7 +4,8 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
-SCOPES = ("maker", "checker")
+SCOPES = ("maker", "checker", "view", "operate")
+"""Calls MIFOS as maker, as checker; sees breakers with who did what and why; acts on them, which includes seeing."""
 
 valid_name = RegexValidator(
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", "A name is 1 to 64 letters, digits, dots, underscores and hyphens."

@@ -29,6 +29,9 @@ _SHORTEST_MEANT = 8  # every token begins with the first four
 LAST_USED_RESOLUTION = timedelta(hours=1)
 
 
+_PERMISSIONS = {"breaker.view_breaker": "view", "breaker.operate_breaker": "operate"}
+
+
 class TokenLookupError(LookupError):
     """No token of this consumer, or more than one, is meant; the message says which there are."""
 
@@ -47,7 +50,11 @@ class Identity:
     is_active = True
 
     def may(self, scope: str) -> bool:
-        return scope in self.scopes
+        return scope in self.scopes or (scope == "view" and "operate" in self.scopes)
+
+    def has_perm(self, permission: str) -> bool:
+        """Django's question: a scope stands for the permission on breakers of the same verb."""
+        return permission in _PERMISSIONS and self.may(_PERMISSIONS[permission])
 
     def __str__(self) -> str:
         return self.name
@@ -58,6 +65,8 @@ def issue(
     *,
     maker: bool | None = None,
     checker: bool | None = None,
+    view: bool | None = None,
+    operate: bool | None = None,
     allow: Iterable[str] | None = None,
     expires_at: datetime | None = None,
 ) -> str:
@@ -70,7 +79,7 @@ def issue(
     with transaction.atomic():
         consumer = Consumer.objects.select_for_update().filter(name=name).first() or Consumer(name=name)
         consumer.revoked_at = None
-        consumer.scopes = _changed_scopes(consumer.scopes, maker=maker, checker=checker)
+        consumer.scopes = _changed_scopes(consumer.scopes, maker=maker, checker=checker, view=view, operate=operate)
         if allow is not None:
             consumer.allow = [str(rule) for rule in Rules(allow).rules]
         consumer.full_clean(validate_unique=False)

@@ -287,6 +287,28 @@ def test_create_consumer_prints_the_token_alone_on_its_last_line() -> None:
     assert timedelta(days=29) < identity.expires_at - timezone.now() < timedelta(days=31)
 
 
+def test_who_operates_breakers_sees_them_too() -> None:
+    out, err = run("create_consumer", "desk", "--operate")
+    operator = tokens.find(tokens.digest(out.strip()))
+    assert operator is not None
+    assert (operator.may("operate"), operator.may("view"), operator.may("maker")) == (True, True, False)
+    assert operator.has_perm("breaker.operate_breaker")
+    assert not operator.has_perm("auth.change_user")
+    assert err == ""
+
+
+def test_who_sees_breakers_does_not_operate_them() -> None:
+    out, _ = run("create_consumer", "wall", "--view")
+    viewer = tokens.find(tokens.digest(out.strip()))
+    assert viewer is not None
+    assert (viewer.has_perm("breaker.view_breaker"), viewer.has_perm("breaker.operate_breaker")) == (True, False)
+
+
+def test_a_consumer_without_any_scope_is_told_so() -> None:
+    _, err = run("create_consumer", "nobody")
+    assert err == "nobody may do nothing: add --maker, --checker, --view or --operate.\n"
+
+
 def test_create_consumer_tells_changed_rights_on_standard_error() -> None:
     run("create_consumer", "shop", "--maker")
     _, err = run("create_consumer", "shop", "--checker")

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from mifos_gateway import tokens
-from mifos_gateway.models import Consumer
+from mifos_gateway.models import SCOPES, Consumer
 from mifos_gateway.routes import RouteError
 
 
@@ -17,14 +17,16 @@ class Command(BaseCommand):
     help = (
         "Print a new token for the consumer NAME, alone on the last line; it is not shown again. "
         "With a NAME that exists this is one more token, for rotation. Rights are the consumer's, not the token's: "
-        "what flags say (--maker and --checker together, --allow by itself) replaces them for its older tokens too, "
-        "and without flags they stay."
+        "what flags say (--maker, --checker, --view and --operate together, --allow by itself) replaces them for its "
+        "older tokens too, and without flags they stay."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME")
         parser.add_argument("--maker", action="store_true", help="may call MIFOS as maker")
         parser.add_argument("--checker", action="store_true", help="may call MIFOS as checker")
+        parser.add_argument("--view", action="store_true", help="may see breakers with their events: who, what and why")
+        parser.add_argument("--operate", action="store_true", help="may act on breakers, and see them")
         parser.add_argument(
             "--allow",
             metavar="'METHOD pattern'",
@@ -33,18 +35,15 @@ class Command(BaseCommand):
         )
         parser.add_argument("--expires", metavar="DAYS", type=int, help="the token ends after so many days")
 
-    def handle(
-        self, *, name: str, maker: bool, checker: bool, allow: list[str] | None, expires: int | None, **_: Any
-    ) -> None:
+    def handle(self, *, name: str, allow: list[str] | None, expires: int | None, **flags: Any) -> None:
         if expires is not None and expires < 1:
             raise CommandError(f"--expires is {expires}; give the days it shall live, 1 or more")
         before = Consumer.objects.filter(name=name).first()
-        has_rights = maker or checker
+        scopes = {scope: bool(flags[scope]) for scope in SCOPES}
         try:
             token = tokens.issue(
                 name,
-                maker=maker if has_rights else None,
-                checker=checker if has_rights else None,
+                **(scopes if any(scopes.values()) else {}),
                 allow=None if allow is None else [rule for rule in allow if rule.strip()],
                 expires_at=timezone.now() + timedelta(days=expires) if expires else None,
             )
@@ -62,9 +61,9 @@ class Command(BaseCommand):
         if before and (before.scopes, before.allow) != (now.scopes, now.allow):
             self.stderr.write(f"{now} had {_rights(before)} and now has {_rights(now)}, with all of its tokens.")
         if not now.scopes:
-            self.stderr.write(f"{now} may call neither maker nor checker: add --maker, --checker or both.")
+            self.stderr.write(f"{now} may do nothing: add --maker, --checker, --view or --operate.")
 
 
 def _rights(consumer: Consumer) -> str:
-    scopes = " and ".join(consumer.scopes) or "no client"
+    scopes = " and ".join(consumer.scopes) or "nothing"
     return f"{scopes} on {', '.join(consumer.allow) or 'all routes'}"
