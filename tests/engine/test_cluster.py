@@ -500,6 +500,20 @@ def test_who_is_born_into_an_emptied_store_does_not_close_what_others_know_to_be
     assert wired.cluster.transitions() == ["CLOSED>OPEN"]
 
 
+def test_who_is_born_into_an_emptied_store_does_not_close_the_half_open_door() -> None:
+    wired = Wired(reset_timeout=1)
+    fail(wired.breakers[0], 5)
+    wired.cluster.advance(1)
+    assert states(wired.breakers) == ["half-open"] * 2
+    wired.store._empty()
+    born = SharedCircuitBreaker("x", Policy(reset_timeout=1), sync=wired.cluster.worker())
+    born.sync.beat()
+    wired.cluster.workers.append(born.sync)
+    wired.cluster.advance(1.25)
+    assert states([*wired.breakers, born]) == ["open"] * 3  # for a lease, as after the death of a holder
+    assert wired.cluster.transitions()[-1] == "HALF_OPEN>OPEN"
+
+
 def test_what_was_born_and_has_moved_since_is_believed() -> None:
     wired = Wired()
     fail(wired.breakers[0], 5)
