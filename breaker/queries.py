@@ -140,6 +140,63 @@ class Health:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A process that guards calls and was heard of a moment ago."""
+
+    process: str
+    host: str
+    age_ms: int
+    """Since it was last heard of."""
+    behind: int
+    """Writes of circuits that it has not followed yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minute:
+    """What all processes counted of one breaker in one minute of the shared clock."""
+
+    at: datetime
+    successes: int = 0
+    failures: int = 0
+    timeouts: int = 0
+    rejects: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The last transition or act of a breaker."""
+
+    at: datetime
+    what: str
+    """The new state, or the operation: OPEN, disable."""
+    actor: str = ""
+    """Who acted; "" where the breaker moved by itself."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """What an operator who watches sees: all breakers, and what they share."""
+
+    status: Status
+    lost: str
+    """Why the shared store is not followed; "" while it is."""
+    workers: Sequence[Worker]
+    age_ms: int
+    """How old the numbers are at most: what a process has counted is not yet sent."""
+    recent: Mapping[str, Sequence[Minute]]
+    """The last ten minutes and the one that runs, oldest first; a minute in which nothing was called is left out."""
+    changes: Mapping[str, Change]
+
+
+def overview() -> Overview:
+    """All breakers with their last ten minutes, their last changes, and the processes that guard them."""
+    found = status()
+    lost = "" if found.shared else registry.sync.lost_reason or "no shared store is configured (REDIS_URL)"
+    return Overview(status=found, lost=lost, workers=[], age_ms=0, recent={}, changes={})
+
+
 def status(names: Sequence[str] | None = None, *, must_share: bool = False) -> Status:
     """All breakers of the cluster that were seen within a day, or the named ones.
 
