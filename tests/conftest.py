@@ -8,6 +8,14 @@ from config import valkey
 from tests.programs import PostgresServer, RedisServer, needs_program
 
 
+@pytest.fixture(autouse=True)
+def _no_token_remembered() -> None:
+    """Nor a database that was away."""
+    from mifos_gateway.token_memory import memory  # needs Django's settings
+
+    memory.forget()
+
+
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One real Redis for the whole run; take `redis_server`, which comes empty."""

@@ -11,7 +11,6 @@ from django.test import Client
 
 from breaker.registry import registry
 from mifos_gateway import guard, tokens
-from mifos_gateway.token_memory import memory
 
 
 def mifos_answer(
@@ -58,11 +57,6 @@ def mifos(breakers: dict[tuple[str, str], Any], monkeypatch: pytest.MonkeyPatch)
     guarded = guard.Guard(fake, breakers=breakers, places=4)
     monkeypatch.setattr(guard, "current", lambda: guarded)
     return fake
-
-
-@pytest.fixture(autouse=True)
-def _nobody_remembered() -> None:
-    memory.forget()
 
 
 @pytest.fixture
