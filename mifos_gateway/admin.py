@@ -1,22 +1,34 @@
-"""Consumers and their tokens in the admin: seen, and revoked."""
+"""Consumers and their tokens in the admin: made, changed, rotated and revoked. A token is shown once, as it is made."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Max, Min, Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from mifos_gateway import tokens
-from mifos_gateway.models import Consumer, Token
+from mifos_gateway.forms import NewConsumerForm, RightsForm, RotationForm
+from mifos_gateway.models import SCOPES, Consumer, Token
 
 
-class ReadOnly:
-    """Tokens are made by `manage.py create_consumer`, which can show them once."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+class NoDeletion:
+    """What has been used stays, revoked: who called is told by its name."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnly(NoDeletion):
+    """Tokens are made with their consumer or by its rotation, which can show them once."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
 
@@ -36,30 +48,148 @@ class TokenAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     fields = readonly_fields = list_display
     actions = ("revoke",)
 
-    @admin.action(description="Revoke the selected tokens", permissions=["change"])
+    @admin.action(description=_("Revoke the selected tokens"), permissions=["change"])
     def revoke(self, request: HttpRequest, chosen: "QuerySet[Token]") -> None:
         ended = [token for token in chosen if tokens.revoke_token(token)]
-        self.message_user(request, f"Revoked, effective everywhere within 10 s: {len(ended)}.", messages.SUCCESS)
+        said = gettext("Revoked, effective everywhere within 10 s: %(count)s.") % {"count": len(ended)}
+        self.message_user(request, said, messages.SUCCESS)
         for token in ended:
             self.log_change(request, token, "Revoked this token alone.")
 
 
 @admin.register(Consumer)
-class ConsumerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("name", "may", "created_at", "revoked_at")
+class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("name", "may", "live_tokens", "next_expiry", "last_used", "created_at", "revoked_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("name",)
-    readonly_fields = ("name", "scopes", "allow", "created_at", "revoked_at")
-    inlines = (TokenInline,)
     actions = ("revoke",)
+    change_form_template = "admin/mifos_gateway/consumer/change.html"
 
-    @admin.display(description="may")
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[Consumer]":
+        now = timezone.now()
+        is_live = Q(tokens__revoked_at=None) & (Q(tokens__expires_at=None) | Q(tokens__expires_at__gt=now))
+        found: QuerySet[Consumer] = super().get_queryset(request)
+        return found.annotate(
+            live_count=Count("tokens", filter=is_live),
+            first_end=Min("tokens__expires_at", filter=is_live),
+            used_at=Max("tokens__last_used_at"),
+        )
+
+    @admin.display(description=_("may"))
     def may(self, consumer: Consumer) -> str:
-        return ", ".join(consumer.scopes) or "nothing"
+        return ", ".join(consumer.scopes) or gettext("nothing")
 
-    @admin.action(description="Revoke all tokens of the selected consumers", permissions=["change"])
+    @admin.display(description=_("live tokens"), ordering="live_count")
+    def live_tokens(self, consumer: Any) -> Any:
+        return consumer.live_count
+
+    @admin.display(description=_("next expiry"), ordering="first_end")
+    def next_expiry(self, consumer: Any) -> Any:
+        return consumer.first_end
+
+    @admin.display(description=_("last used"), ordering="used_at")
+    def last_used(self, consumer: Any) -> Any:
+        return consumer.used_at
+
+    @admin.action(description=_("Revoke all tokens of the selected consumers"), permissions=["change"])
     def revoke(self, request: HttpRequest, chosen: "QuerySet[Consumer]") -> None:
         ended = sum(tokens.revoke(consumer) for consumer in chosen)
-        self.message_user(request, f"{ended} tokens revoked, effective everywhere within 10 s.", messages.SUCCESS)
+        said = gettext("%(count)s tokens revoked, effective everywhere within 10 s.") % {"count": ended}
+        self.message_user(request, said, messages.SUCCESS)
         for consumer in chosen:
             self.log_change(request, consumer, "Revoked all tokens.")
+
+    # --- Made and changed ---
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, change, form=RightsForm if obj else NewConsumerForm, **kwargs)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        rights = ("name", "scopes", "allow")
+        return (*rights, "created_at", "revoked_at") if obj else (*rights, "days")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name", "created_at", "revoked_at") if obj else ()
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return (TokenInline,) if obj else ()
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        # The new token's page comes next, and a form of which one is right once leads nowhere else.
+        one_way = {"show_save_and_add_another": False, "show_save_and_continue": False}
+        return super().changeform_view(request, object_id, form_url, {**one_way, **(extra_context or {})})
+
+    def save_model(self, request: HttpRequest, obj: Consumer, form: Any, change: bool) -> None:
+        if change:
+            form.before = tokens.rights(Consumer.objects.get(pk=obj.pk))
+            tokens.change_rights(obj, scopes=obj.scopes, allow=obj.allow)
+            return
+        wanted = {scope: scope in obj.scopes for scope in SCOPES}
+        form.expiry = form.expires_at()
+        form.token = obj.new_token = tokens.issue(  # type: ignore[attr-defined]
+            obj.name, **wanted, allow=obj.allow, expires_at=form.expiry
+        )
+        obj.pk = Consumer.objects.get(name=obj.name).pk
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> str:  # type: ignore[override]
+        now = tokens.rights(form.instance)
+        return f"Made with {now}; {_told(form.token, form.expiry)}." if add else f"{form.before} → {now}."
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        return self._show(request, obj, obj.new_token)
+
+    # --- Rotated ---
+
+    def get_urls(self) -> list[URLPattern]:
+        rotate = self.admin_site.admin_view(self.rotate_view)
+        return [path("<int:pk>/rotate/", rotate, name="mifos_gateway_consumer_rotate"), *super().get_urls()]
+
+    def rotate_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Asks how long the new token shall live and what becomes of the older ones; makes it; shows it."""
+        consumer = self.get_object(request, str(pk))
+        if consumer is None:
+            raise Http404
+        if not self.has_change_permission(request, consumer):
+            raise PermissionDenied
+        form = RotationForm(request.POST or None, initial={"seen": tokens.newest(consumer)})
+        if form.is_valid():
+            expires_at, older_end_at = form.expires_at(), form.older_end_at()
+            try:
+                token = tokens.rotate(
+                    consumer, seen=form.cleaned_data["seen"], expires_at=expires_at, older_end_at=older_end_at
+                )
+            except tokens.RotatedMeanwhile:
+                form.add_error(None, _("A token has been made since this page was opened. Look, and open it again."))
+            else:
+                self.log_change(
+                    request, consumer, f"Made {_told(token, expires_at)}; older ones: {form.older_in_words()}."
+                )
+                return self._show(request, consumer, token)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("One more token for %(consumer)s") % {"consumer": consumer},
+            "opts": self.opts,
+            "consumer": consumer,
+            "form": form,
+        }
+        return TemplateResponse(request, "admin/mifos_gateway/consumer/rotate.html", context)
+
+    def _show(self, request: HttpRequest, consumer: Consumer, token: str) -> HttpResponse:
+        """The one page that holds the token, in answer to the POST that made it: it is kept nowhere for a next one."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("A new token for %(consumer)s") % {"consumer": consumer},
+            "opts": self.opts,
+            "consumer": consumer,
+            "token": token,
+        }
+        # `no-store` comes with every page of the admin.
+        return TemplateResponse(request, "admin/mifos_gateway/consumer/token.html", context)
+
+
+def _told(token: str, expires_at: datetime | None) -> str:
+    """What the history may know of a token."""
+    ends = f"ends {expires_at:%Y-%m-%d %H:%MZ}" if expires_at else "without end"
+    return f"{token[: tokens.PREFIX_LENGTH]}…, {ends}"

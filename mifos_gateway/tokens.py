@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import DatabaseError, transaction
+from django.db.models import Max, Q
 from django.utils import timezone
 
 from mifos_gateway.models import SCOPES, Consumer, Token
@@ -23,7 +24,7 @@ from mifos_gateway.routes import Rules
 log = logging.getLogger("gateway")
 
 _FORM = re.compile(r"mgw_([A-Za-z0-9_-]{43})([0-9a-f]{6})")
-_PREFIX_LENGTH = 10
+PREFIX_LENGTH = 10
 _SHORTEST_MEANT = 8  # every token begins with the first four
 # Coarse, so that the hot path of a busy consumer does not write.
 LAST_USED_RESOLUTION = timedelta(hours=1)
@@ -34,6 +35,10 @@ _PERMISSIONS = {"breaker.view_breaker": "view", "breaker.operate_breaker": "oper
 
 class TokenLookupError(LookupError):
     """No token of this consumer, or more than one, is meant; the message says which there are."""
+
+
+class RotatedMeanwhile(Exception):
+    """The consumer has a token that whoever asks for one more has not seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,43 @@ def issue(
         consumer.full_clean(validate_unique=False)
         consumer.save()
         Token.objects.create(
-            consumer=consumer, prefix=plaintext[:_PREFIX_LENGTH], digest=digest(plaintext), expires_at=expires_at
+            consumer=consumer, prefix=plaintext[:PREFIX_LENGTH], digest=digest(plaintext), expires_at=expires_at
         )
     return plaintext
+
+
+def newest(consumer: Consumer) -> int:
+    """The id of its latest token, 0 where it has none."""
+    return consumer.tokens.aggregate(newest=Max("pk"))["newest"] or 0
+
+
+def rotate(
+    consumer: Consumer, *, seen: int, expires_at: datetime | None = None, older_end_at: datetime | None = None
+) -> str:
+    """One more token for it; its older ones end then at the latest, or stay as they are.
+
+    `seen` is the `newest` of the one who asks: a repeated request makes no second token, but RotatedMeanwhile.
+    """
+    with transaction.atomic():
+        locked = Consumer.objects.select_for_update().get(pk=consumer.pk)
+        if newest(locked) != seen:
+            raise RotatedMeanwhile
+        if older_end_at is not None:
+            live = locked.tokens.filter(revoked_at=None)
+            live.filter(Q(expires_at=None) | Q(expires_at__gt=older_end_at)).update(expires_at=older_end_at)
+        return issue(locked.name, expires_at=expires_at)
+
+
+def change_rights(consumer: Consumer, *, scopes: Iterable[str], allow: Iterable[str]) -> None:
+    """Replace what all its tokens may do. Effective in every process within 10 s."""
+    consumer.scopes, consumer.allow = sorted(scopes), [str(rule) for rule in Rules(allow).rules]
+    consumer.full_clean(validate_unique=False)
+    consumer.save(update_fields=("scopes", "allow"))  # and nothing else: another may have revoked it meanwhile
+
+
+def rights(consumer: Consumer) -> str:
+    """What it may do, in words."""
+    return f"{' and '.join(consumer.scopes) or 'nothing'} on {', '.join(consumer.allow) or 'all routes'}"
 
 
 def revoke(consumer: Consumer, *, now: datetime | None = None) -> int:

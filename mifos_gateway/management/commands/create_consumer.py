@@ -59,11 +59,8 @@ class Command(BaseCommand):
         if before and before.revoked_at:
             self.stderr.write(f"{now} was revoked and is live again; its older tokens stay revoked.")
         if before and (before.scopes, before.allow) != (now.scopes, now.allow):
-            self.stderr.write(f"{now} had {_rights(before)} and now has {_rights(now)}, with all of its tokens.")
+            self.stderr.write(
+                f"{now} had {tokens.rights(before)} and now has {tokens.rights(now)}, with all of its tokens."
+            )
         if not now.scopes:
             self.stderr.write(f"{now} may do nothing: add --maker, --checker, --view or --operate.")
-
-
-def _rights(consumer: Consumer) -> str:
-    scopes = " and ".join(consumer.scopes) or "nothing"
-    return f"{scopes} on {', '.join(consumer.allow) or 'all routes'}"

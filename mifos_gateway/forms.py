@@ -1,0 +1,94 @@
+"""What people fill in about consumers and their tokens."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from mifos_gateway.models import Consumer
+from mifos_gateway.routes import RouteError, Rules
+
+SCOPES = (
+    ("maker", _("maker: call MIFOS as the maker")),
+    ("checker", _("checker: call MIFOS as the checker")),
+    ("view", _("view: see breakers with who did what and why")),
+    ("operate", _("operate: act on breakers, and see them")),
+)
+KEEP, LATER, AT_ONCE = "keep", "later", "at once"
+
+
+class Lifetime(forms.Form):
+    """How long a new token is good."""
+
+    days = forms.IntegerField(
+        label=_("Expires after days"),
+        min_value=1,
+        max_value=3650,
+        required=False,
+        help_text=_("Empty: the token does not expire."),
+    )
+
+    def expires_at(self) -> datetime | None:
+        days = self.cleaned_data.get("days")
+        return timezone.now() + timedelta(days=days) if days else None
+
+
+class RightsForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A consumer's scopes and rules, one rule a line."""
+
+    scopes = forms.MultipleChoiceField(choices=SCOPES, widget=forms.CheckboxSelectMultiple, required=False)
+    allow = forms.CharField(
+        label=_("Allowed routes"),
+        widget=forms.Textarea(attrs={"rows": 6, "cols": 60}),
+        required=False,
+        help_text=_("One rule a line, such as GET clients/*. Empty: all routes that are not denied to everybody."),
+    )
+
+    class Meta:
+        model = Consumer
+        fields = ("scopes", "allow")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["allow"] = "\n".join(self.instance.allow)
+
+    def clean_allow(self) -> list[str]:
+        try:
+            return [str(rule) for rule in Rules(filter(str.strip, self.cleaned_data["allow"].splitlines())).rules]
+        except RouteError as error:
+            raise forms.ValidationError(str(error)) from None
+
+
+class NewConsumerForm(Lifetime, RightsForm):
+    class Meta(RightsForm.Meta):
+        fields = ("name", "scopes", "allow")  # type: ignore[assignment]
+
+
+class RotationForm(Lifetime):
+    """One more token, and what becomes of the older ones."""
+
+    older = forms.ChoiceField(
+        label=_("Older tokens"),
+        choices=((KEEP, _("stay as they are")), (LATER, _("end after the hours below")), (AT_ONCE, _("end at once"))),
+        widget=forms.RadioSelect,
+        initial=KEEP,
+        help_text=_("An end takes up to 10 s to be known everywhere."),
+    )
+    hours = forms.IntegerField(label=_("Hours"), min_value=1, max_value=8760, required=False, initial=24)
+    seen = forms.IntegerField(widget=forms.HiddenInput)
+
+    def clean(self) -> dict[str, Any]:
+        found: dict[str, Any] = super().clean() or {}
+        if found.get("older") == LATER and not found.get("hours") and "hours" not in self.errors:
+            self.add_error("hours", _("Say after how many hours the older tokens end."))
+        return found
+
+    def older_end_at(self) -> datetime | None:
+        hours = {KEEP: None, LATER: self.cleaned_data["hours"], AT_ONCE: 0}[self.cleaned_data["older"]]
+        return None if hours is None else timezone.now() + timedelta(hours=hours)
+
+    def older_in_words(self) -> str:
+        hours = self.cleaned_data["hours"]
+        return {KEEP: "kept", LATER: f"end in {hours} h", AT_ONCE: "ended"}[self.cleaned_data["older"]]

@@ -1,0 +1,207 @@
+"""Consumers made, changed and rotated in the admin: the token is shown once, and kept nowhere."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.models import Session
+from django.test import Client
+from django.utils import timezone
+
+from mifos_gateway import tokens
+from mifos_gateway.models import Consumer, Token
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/mifos_gateway/consumer/"
+SHOP = {"name": "shop", "scopes": ["maker", "view"], "allow": "get clients/*\n\nPOST loans/*\n", "days": "30"}
+FORMSET = {"tokens-TOTAL_FORMS": "0", "tokens-INITIAL_FORMS": "0"}
+
+
+@pytest.fixture
+def shop() -> Consumer:
+    tokens.issue("shop", maker=True, allow=["GET clients/*"])
+    return Consumer.objects.get()
+
+
+def shown(response: Any) -> list[str]:
+    return re.findall(r"mgw_[A-Za-z0-9_-]{49}", response.content.decode())
+
+
+def as_user(client: Client, *permissions: str) -> Client:
+    user = User.objects.create_user("ann", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client.force_login(user)
+    return client
+
+
+def rotate(client: Client, consumer: Consumer, **fields: str) -> Any:
+    page = client.get(f"{LIST}{consumer.pk}/rotate/").content.decode()
+    seen = re.findall(r'name="seen" value="(\d+)"', page)[0]
+    return client.post(f"{LIST}{consumer.pk}/rotate/", {"older": "keep", "hours": "24", "seen": seen} | fields)
+
+
+def live(consumer: Consumer) -> list[bool]:
+    """Of each token, oldest first, whether it is good."""
+    return [tokens.find(token.digest) is not None for token in consumer.tokens.order_by("pk")]
+
+
+def test_a_new_consumer_s_token_is_in_the_answer_and_works(admin_client: Client) -> None:
+    response = admin_client.post(f"{LIST}add/", SHOP)
+
+    (token,) = shown(response)
+    identity = tokens.find(tokens.digest(token))
+    assert identity is not None
+    assert (identity.name, identity.scopes) == ("shop", {"maker", "view"})
+    assert [str(rule) for rule in identity.allow.rules] == ["GET clients/*", "POST loans/*"]
+    assert identity.expires_at is not None
+    assert abs(identity.expires_at - timezone.now() - timedelta(days=30)) < timedelta(minutes=1)
+
+
+def test_no_cache_keeps_the_token_s_page(admin_client: Client) -> None:
+    assert "no-store" in admin_client.post(f"{LIST}add/", SHOP).headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("how", ["add", "rotate"])
+def test_the_token_is_kept_nowhere(admin_client: Client, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    caplog.set_level("INFO")  # at DEBUG Django tells whole pages: config.logs lets nobody ask for that
+    caplog.set_level("DEBUG", "gateway")
+    if how == "rotate":
+        tokens.issue("shop")
+        response = rotate(admin_client, Consumer.objects.get())
+    else:
+        response = admin_client.post(f"{LIST}add/", SHOP)
+
+    (token,) = shown(response)
+    entry = LogEntry.objects.get()
+    kept = [entry.change_message, entry.object_repr, caplog.text, *Token.objects.values_list("digest", flat=True)]
+    kept += [str(session.get_decoded()) for session in Session.objects.all()]
+    kept += [cookie.OutputString() for cookie in response.cookies.values()]
+    pages = [LIST, f"{LIST}{Consumer.objects.get().pk}/change/", f"{LIST}{Consumer.objects.get().pk}/history/"]
+    kept += [admin_client.get(page).content.decode() for page in pages]
+    assert [each for each in kept if token[tokens.PREFIX_LENGTH :] in each] == []
+    assert token[: tokens.PREFIX_LENGTH] in entry.change_message
+
+
+def test_the_same_form_sent_again_makes_no_second_token(admin_client: Client) -> None:
+    admin_client.post(f"{LIST}add/", SHOP)
+    again = admin_client.post(f"{LIST}add/", SHOP)
+
+    assert (shown(again), Token.objects.count()) == ([], 1)
+    assert b"already exists" in again.content
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [({"allow": "clients/*"}, b"does not begin with a method"), ({"name": "a b"}, b"A name is"), ({"days": "0"}, b"1")],
+)
+def test_what_is_wrong_is_said_at_its_field(admin_client: Client, fields: dict[str, str], said: bytes) -> None:
+    response = admin_client.post(f"{LIST}add/", SHOP | fields)
+
+    assert said in response.content
+    assert not Consumer.objects.exists()
+
+
+def test_rights_are_changed_and_the_history_says_from_what(admin_client: Client, shop: Consumer) -> None:
+    changed = FORMSET | {"scopes": ["checker", "operate"], "allow": ""}
+    response = admin_client.post(f"{LIST}{shop.pk}/change/", changed)
+
+    shop.refresh_from_db()
+    assert (response.status_code, shop.scopes, shop.allow) == (302, ["checker", "operate"], [])
+    assert LogEntry.objects.get().change_message == "maker on GET clients/* → checker and operate on all routes."
+
+
+def test_a_change_does_not_bring_back_whom_another_revokes_meanwhile(shop: Consumer) -> None:
+    stale = Consumer.objects.get()
+    tokens.revoke(shop)
+    tokens.change_rights(stale, scopes=["view"], allow=[])
+
+    assert Consumer.objects.get().revoked_at is not None
+
+
+@pytest.mark.parametrize(
+    ("older", "after"), [("keep", [True, True]), ("at once", [False, True]), ("later", [True, True])]
+)
+def test_one_more_token_and_what_becomes_of_the_older(
+    admin_client: Client, shop: Consumer, older: str, after: list[bool]
+) -> None:
+    response = rotate(admin_client, shop, older=older, hours="5")
+
+    assert len(shown(response)) == 1
+    assert live(shop) == after
+    ends = shop.tokens.order_by("pk")[0].expires_at
+    if older == "later":
+        assert ends is not None
+        assert abs(ends - timezone.now() - timedelta(hours=5)) < timedelta(minutes=1)
+
+
+def test_an_older_token_that_ends_sooner_still_does(admin_client: Client, shop: Consumer) -> None:
+    soon = timezone.now() + timedelta(hours=1)
+    Token.objects.update(expires_at=soon)
+    rotate(admin_client, shop, older="later", hours="5")
+
+    assert shop.tokens.order_by("pk")[0].expires_at == soon
+
+
+def test_a_rotation_sent_again_makes_no_second_token(admin_client: Client, shop: Consumer) -> None:
+    sent = {"older": "keep", "hours": "24", "seen": str(tokens.newest(shop))}
+    first = admin_client.post(f"{LIST}{shop.pk}/rotate/", sent)
+    again = admin_client.post(f"{LIST}{shop.pk}/rotate/", sent)
+
+    assert (len(shown(first)), shown(again), shop.tokens.count()) == (1, [], 2)
+    assert b"A token has been made since" in again.content
+
+
+def test_a_rotation_by_address_alone_makes_none(admin_client: Client, shop: Consumer) -> None:
+    admin_client.get(f"{LIST}{shop.pk}/rotate/?older=keep&seen={tokens.newest(shop)}")
+
+    assert shop.tokens.count() == 1
+
+
+@pytest.mark.parametrize("address", ["add/", "{pk}/rotate/", "{pk}/change/"])
+def test_a_form_of_another_site_is_refused(shop: Consumer, address: str) -> None:
+    strict = as_user(Client(enforce_csrf_checks=True), "add_consumer", "change_consumer")
+    response = strict.post(LIST + address.format(pk=shop.pk), SHOP | {"seen": "1", "older": "keep"})
+
+    assert (response.status_code, Token.objects.count()) == (403, 1)
+
+
+def test_who_may_only_look_finds_no_button_and_no_way(client: Client, shop: Consumer) -> None:
+    looking = as_user(client, "view_consumer", "view_token")
+    page = looking.get(f"{LIST}{shop.pk}/change/").content
+    answers = [looking.post(LIST + address) for address in ("add/", f"{shop.pk}/rotate/", f"{shop.pk}/change/")]
+
+    assert (b"rotate" in page, b'type="submit"' in page.partition(b'id="content"')[2]) == (False, False)
+    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    assert b"shop" in page
+
+
+def test_the_list_tells_live_tokens_the_next_end_and_the_last_use(
+    admin_client: Client, shop: Consumer, django_assert_max_num_queries: Any
+) -> None:
+    now = timezone.now()
+    for number in range(5):
+        tokens.issue(f"other-{number}")
+    tokens.issue("shop", expires_at=now + timedelta(days=3))
+    tokens.issue("shop", expires_at=now - timedelta(days=3))
+    used = shop.tokens.order_by("pk")[0]
+    Token.objects.filter(pk=used.pk).update(last_used_at=now)
+
+    with django_assert_max_num_queries(7):
+        page = admin_client.get(LIST).content.decode()
+
+    (row,) = re.findall(r"<tr>(?:(?!</tr>).)*>shop<.*?</tr>", page, re.DOTALL)
+    cells = dict(re.findall(r'class="field-(\w+)[^>]*>([^<]*)<', row))
+    assert cells["live_tokens"] == "2"
+    assert "-" not in (cells["next_expiry"], cells["last_used"])
+
+
+def test_a_revoked_consumer_comes_back_with_the_new_token_alone(admin_client: Client, shop: Consumer) -> None:
+    tokens.revoke(shop)
+    assert b"brings it back" in admin_client.get(f"{LIST}{shop.pk}/rotate/").content
+    rotate(admin_client, shop)
+
+    assert live(shop) == [False, True]
