@@ -108,6 +108,8 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         self.labels = labels or Labels()
         self.sync = sync or _alone()
         self.outcomes: deque[Settled] = deque()
+        self.last_errors: deque[str] = deque(maxlen=5)
+        """What the last failures here were, in a word each."""
         self.seen_open_at = float("-inf")
         self._count = self.outcomes.append
         self._monotonic = self.sync.monotonic
@@ -424,6 +426,8 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             self._give_back(token)
             return None
         self._count((generation, seconds, outcome.value))
+        if outcome is not Outcome.SUCCESS:
+            self.last_errors.append(_kind(outcome, result, error))
         news = None
         if token is not None:
             self._busy_until = float("-inf")
@@ -538,6 +542,16 @@ class _Named:
 
     def __init__(self, state: State) -> None:
         self.name = _PYBREAKER_STATE[state]
+
+
+def _kind(outcome: Outcome, result: Any, error: BaseException | None) -> str:
+    """A failure in a word: texts of errors may hold personal data."""
+    if outcome is Outcome.TIMEOUT:
+        return "timeout"
+    if error is not None:
+        return type(error).__name__
+    status = getattr(result, "status_code", None)
+    return f"status {status}" if isinstance(status, int) else "result"
 
 
 def _exclusions(error_filter: Any) -> list[Any]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from breaker.engine import machine
 from breaker.engine.machine import Action, Snapshot
-from breaker.engine.stores.base import Records, Store, StoreError, Window, Write, Written
+from breaker.engine.policy import Policy
+from breaker.engine.stores.base import Record, Records, Store, StoreError, Window, Write, Written
 from breaker.engine.sync import Sync
 
 INSIST = 1.0
@@ -34,11 +35,14 @@ def act(sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any]) -> tu
         before = found or machine.newborn(loaded.now)
         if act.act_at is not None and (before.act_at >= act.act_at or _lifts_nothing(before, act)):
             return before, before
+        after = machine.act_on(before, act, loaded.now)
+        policy = _policy(sync, loaded.records[name])
+        now_stands = machine.standing(policy, after, loaded.now)
         write = Write(
             name=name,
             expected=found.rev if found else None,
-            after=machine.act_on(before, act, loaded.now),
-            event=event,
+            after=after,
+            event={**event, **machine.stood(policy, before, loaded.now), "to": now_stands.state.value},
             deadline=loaded.now + int(AGAIN * 1000),
         )
         written, sure = _insist(sync, store, write, deadline)
@@ -49,6 +53,13 @@ def act(sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any]) -> tu
                 sync.take(sync.circuits[name], written.current, store)
             return before, written.current
     raise StoreError("others changed the circuit again and again; try once more")
+
+
+def _policy(sync: Sync, record: Record) -> Policy:
+    circuit = sync.circuits.get(record.name)
+    if circuit is not None:
+        return circuit.policy
+    return record.registration.policy if record.registration else Policy()
 
 
 def _lifts_nothing(before: Snapshot, act: machine.Act) -> bool:

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import repeat, starmap
 from typing import Protocol
 
 from breaker.engine.policy import Policy
-from breaker.engine.stores.base import Bucket
-from breaker.engine.window import Settled, Tally, merge, tally
+from breaker.engine.stores.base import MINUTE_MS, MINUTES_KEPT_MS, Bucket
+from breaker.engine.window import Settled, Tally, merge, named, tally
 
 COARSE_MS = 250
 """Counts that wait are kept in steps of this, at most."""
 
+LATE_MS = 15_000
+"""The same for counts that no window reaches any more, which only history waits for."""
+LATE_AT_MOST = 20_000
+
 Owed = dict[tuple[str, int, int], Tally]
-"""(breaker, bucket width in ms, monotonic ms) to what was counted then."""
+"""(breaker, bucket width in ms, monotonic ms) to what was counted then; width 0: for history alone."""
 
 
 class Counted(Protocol):
@@ -42,12 +46,13 @@ class Ledger:
         self._lock = threading.Lock()
         self._unsent: Owed = {}
         self._unkept: Owed = {}
+        self._late: Owed = {}
         self.send = True
         """Whether a shared store is to have the counts."""
 
     @property
     def unsent(self) -> bool:
-        return bool(self._unsent)
+        return bool(self._unsent or self._late)
 
     def drain(self, circuits: Iterable[Counted]) -> None:
         """Take what calls left in the deques. The lock is held for as long as counting takes, never over a store."""
@@ -70,26 +75,42 @@ class Ledger:
                 if self.send:
                     merge(self._unsent.setdefault(where, {}), counted)
 
-    def to_send(self, offset: int) -> dict[Bucket, Tally]:
-        """All that the shared store has not been given, by its own clock: `offset` ms ahead of the monotonic one."""
+    def to_send(self) -> Owed:
+        """All that the shared store has not been given."""
         with self._lock:
-            owed, self._unsent = self._unsent, {}
-        return _bucketed(owed, offset)
+            owed, self._unsent, self._late = {**self._late, **self._unsent}, {}, {}
+        return owed
 
-    def to_keep(self, offset: int) -> dict[Bucket, Tally]:
+    def to_keep(self) -> Owed:
         """The same for the memory store."""
         with self._lock:
             owed, self._unkept = self._unkept, {}
-        return _bucketed(owed, offset)
+        return owed
 
     def forget_before(self, moment: int) -> None:
-        """Counts that no window reaches any more need not wait for the store."""
+        """Counts that no window reaches any more wait for the store for history's sake, and not for ever."""
         with self._lock:
-            self._unsent = {where: counted for where, counted in self._unsent.items() if where[2] >= moment}
+            for name, width, at in [where for where in self._unsent if where[2] < moment]:
+                counted = self._unsent.pop((name, width, at))
+                merge(self._late.setdefault((name, 0, at // LATE_MS * LATE_MS), {}), counted)
+            for where in list(self._late):
+                if where[2] >= moment - MINUTES_KEPT_MS and len(self._late) <= LATE_AT_MOST:
+                    break
+                del self._late[where]
 
 
-def _bucketed(owed: Mapping[tuple[str, int, int], Tally], offset: int) -> dict[Bucket, Tally]:
+def bucketed(owed: Owed, offset: int) -> dict[Bucket, Tally]:
+    """By the buckets of a store whose clock is `offset` ms ahead of the monotonic one."""
     buckets: dict[Bucket, Tally] = {}
     for (name, width, moment), counted in owed.items():
-        merge(buckets.setdefault(Bucket(name, width, (moment + offset) // width), {}), counted)
+        if width:
+            merge(buckets.setdefault(Bucket(name, width, (moment + offset) // width), {}), counted)
     return buckets
+
+
+def by_minute(owed: Owed, offset: int) -> dict[int, Tally]:
+    """By that clock's minutes."""
+    minutes: dict[int, Tally] = {}
+    for (name, _, moment), counted in owed.items():
+        merge(minutes.setdefault((moment + offset) // MINUTE_MS, {}), named(name, counted))
+    return minutes

@@ -9,8 +9,9 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from breaker.engine.ledger import Counted, Ledger
+from breaker.engine.ledger import Counted, Ledger, Owed, bucketed, by_minute
 from breaker.engine.stores.base import Bucket, Push, Pushed, Store, Window
 from breaker.engine.stores.memory import MemoryStore
 from breaker.engine.window import Tally, Totals, total
@@ -18,11 +19,20 @@ from breaker.engine.window import Tally, Totals, total
 CLOCK_STEP_MS = 500
 """A difference to the store's clock above this is a step, not jitter."""
 AT_ONCE = 500
-"""Buckets that one push carries: a script must not hold Redis for long."""
+"""Counts that one push carries: a script must not hold Redis for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What one push carries."""
+
+    buckets: dict[Bucket, Tally]
+    minutes: dict[int, Tally]
 
 
 class Link:
-    """`circuits` gives those to drain, `renewals` the (breaker, token) of the trials that run here."""
+    """`circuits` gives those to drain, `renewals` the (breaker, token) of the trials that run here, `followed` the
+    number of the newest write that this process knows."""
 
     def __init__(
         self,
@@ -33,6 +43,7 @@ class Link:
         monotonic: Callable[[], float],
         circuits: Callable[[], Iterable[Counted]],
         renewals: Callable[[], Sequence[tuple[str, str]]],
+        followed: Callable[[], int] = lambda: 0,
     ) -> None:
         self.shared = shared
         self.process = process
@@ -42,11 +53,13 @@ class Link:
         self._monotonic = monotonic
         self._circuits = circuits
         self._renewals = renewals
+        self._followed = followed
+        self._host = socket.gethostname()
         self._offset = offset
-        self._ledger = Ledger(host=socket.gethostname(), process=process, monotonic=monotonic)
+        self._ledger = Ledger(host=self._host, process=process, monotonic=monotonic)
         self._ledger.send = shared is not None
         self._sequence = self._local_sequence = 0
-        self._inflight: deque[tuple[int, dict[Bucket, Tally]]] = deque()
+        self._inflight: deque[tuple[int, _Counts]] = deque()
         self._pushing = threading.RLock()
         self._keeping = threading.Lock()
 
@@ -71,8 +84,8 @@ class Link:
         """Give the memory store what was drained."""
         with self._keeping:  # to the end: what overtakes would have the store take this for applied before
             self._local_sequence += 1
-            sequence, counts = self._local_sequence, self._ledger.to_keep(self._offset)
-            return self.local.push(self._composed(sequence, counts, wants=wants))
+            counts = self._counts(self._ledger.to_keep(), history=self.shared is None)
+            return self.local.push(self._composed(self._local_sequence, counts, wants=wants))
 
     def own_totals(self, circuit: Counted) -> Totals:
         """What this process counted of a circuit in its window."""
@@ -89,10 +102,10 @@ class Link:
         """Send all that this process has counted, or at least what of these circuits. Raises StoreError."""
         with self._pushing:
             self.drain(only)
-            counts = list(self._ledger.to_send(self._offset).items())
-            for start in range(0, max(1, len(counts)), AT_ONCE):
+            owed = list(self._ledger.to_send().items())
+            for start in range(0, max(1, len(owed)), AT_ONCE):
                 self._sequence += 1
-                self._inflight.append((self._sequence, dict(counts[start : start + AT_ONCE])))
+                self._inflight.append((self._sequence, self._counts(dict(owed[start : start + AT_ONCE]))))
             while len(self._inflight) > 1:
                 self._push(*self._inflight[0])
             return self._push(*self._inflight[0], answers=answers, wants=wants)
@@ -100,16 +113,19 @@ class Link:
     def probe(self) -> Pushed:
         """Push only what is in flight, if anything: does the store answer? Raises StoreError."""
         with self._pushing:
-            return self._push(*self._inflight[0]) if self._inflight else self._push(self._sequence, {})
+            return self._push(*self._inflight[0]) if self._inflight else self._push(self._sequence, _Counts({}, {}))
 
     def forget_old(self) -> None:
         """While the store is away: drop counts that no window reaches any more."""
         self._ledger.forget_before(int(self._monotonic() * 1000) - self._keep_ms())
 
+    def _counts(self, owed: Owed, *, history: bool = True) -> _Counts:
+        return _Counts(bucketed(owed, self._offset), by_minute(owed, self._offset) if history else {})
+
     def _push(
         self,
         sequence: int,
-        counts: dict[Bucket, Tally],
+        counts: _Counts,
         *,
         answers: Sequence[str] = (),
         wants: Mapping[str, Window] | None = None,
@@ -126,7 +142,7 @@ class Link:
     def _composed(
         self,
         sequence: int,
-        counts: dict[Bucket, Tally],
+        counts: _Counts,
         *,
         answers: Sequence[str] = (),
         wants: Mapping[str, Window] | None = None,
@@ -134,7 +150,10 @@ class Link:
         return Push(
             process=self.process,
             sequence=sequence,
-            counts=counts,
+            counts=counts.buckets,
+            minutes=counts.minutes,
+            host=self._host,
+            followed=self._followed(),
             keep_ms=self._keep_ms(),
             now=self.now(),
             wants=wants or {},

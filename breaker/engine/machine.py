@@ -124,6 +124,13 @@ def standing(policy: Policy, snapshot: Snapshot, now: int) -> Standing:
     return Standing(state=state, passes=state is State.CLOSED, enabled=True, forced=forced)
 
 
+def stood(policy: Policy, snapshot: Snapshot, now: int) -> dict[str, Any]:
+    """What an event tells of the state that it ended: `from`, as shown, and the ms that it had `lasted`."""
+    here = standing(policy, snapshot, now)
+    since = snapshot.act_at if here.forced or not here.enabled else snapshot.since
+    return {"from": here.state.value, "lasted": max(0, now - since)}
+
+
 def stands_still(policy: Policy, snapshot: Snapshot, now: int) -> bool:
     """Whether the computed state may not move: under an operator's word, and until one that has ended is lifted."""
     here = standing(policy, snapshot, now)

@@ -20,6 +20,7 @@ import secrets
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
@@ -77,6 +78,7 @@ class Circuit(Counted, Protocol):
     labels: Labels
     snapshot: Snapshot
     seen_open_at: float
+    last_errors: deque[str]
 
     def follow(self, snapshot: Snapshot) -> None: ...
 
@@ -125,6 +127,7 @@ class Sync:
             monotonic=self.monotonic,
             circuits=self.circuits.values,
             renewals=self.trials.renewals,
+            followed=lambda: max(self._seq, self._newest[0]),
         )
         self.link.longest_window_ms = before.longest_window_ms if before else self.link.longest_window_ms
         self.local = self.link.local
@@ -353,7 +356,13 @@ class Sync:
             why={"trial": "lost"},
         )
         after = machine.apply(seed, due, self.now())
-        write = Write(name=circuit.name, expected=expected, after=after, event=_event(due), deadline=self.now() + 1000)
+        write = Write(
+            name=circuit.name,
+            expected=expected,
+            after=after,
+            event=_event(due, after.since - seed.since),
+            deadline=self.now() + 1000,
+        )
         if self.shared.write(write).won:
             self._tell_transition(circuit, due, after)
 
@@ -512,7 +521,9 @@ class Sync:
         store = self.local if alone else None  # to the end, should the shared store be back meanwhile
         if snapshot.expired(now):
             lifted = machine.lift_expired(snapshot, now)
-            if self._write(store or self.holding, circuit, snapshot, lifted, {"kind": "expired"}):
+            was = machine.stood(circuit.policy, snapshot, snapshot.act_at)
+            event = {"kind": "expired", **was, "to": lifted.state.value, "lasted": now - snapshot.act_at}
+            if self._write(store or self.holding, circuit, snapshot, lifted, event):
                 self.tell(events.ActEnded(breaker=circuit.name, labels=circuit.labels))
         elif snapshot.state is State.OPEN:
             waited = int((self.monotonic() - circuit.seen_open_at) * 1000)
@@ -549,8 +560,10 @@ class Sync:
         store = store or self.holding
         if self.shared is not None and store is self.local:
             due = dataclasses.replace(due, why={**due.why, "alone": True})
+        if due.after is State.OPEN and circuit.last_errors:
+            due = dataclasses.replace(due, why={**due.why, "errors": ", ".join(dict.fromkeys(circuit.last_errors))})
         after = machine.apply(snapshot, due, self.now())
-        event = _event(due)
+        event = _event(due, after.since - snapshot.since)
         won = self._write(store, circuit, snapshot, after, event, not_before=not_before, token=due.token)
         if won is None:
             won = self._write(self.holding, circuit, snapshot, after, event, not_before=not_before, token=due.token)
@@ -703,9 +716,10 @@ class Sync:
             self.make(circuit, found, due)
 
 
-def _event(due: machine.Transition) -> dict[str, Any]:
-    """A transition as the stream has it."""
-    return {"kind": "transition", "from": due.before.value, "to": due.after.value, "why": due.why}
+def _event(due: machine.Transition, lasted: int) -> dict[str, Any]:
+    """A transition as the stream has it; `lasted` ms was the state before."""
+    fromto = {"from": due.before.value, "to": due.after.value}
+    return {"kind": "transition", **fromto, "lasted": max(0, lasted), "why": due.why}
 
 
 def _registration(circuit: Circuit) -> Registration:

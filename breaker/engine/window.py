@@ -7,7 +7,8 @@ What the stores keep is a flat tally of integers per breaker and bucket, so that
     <generation>|t  timeouts       <generation>|u  latency, microseconds
     h|<index>       calls whose latency falls into that slot of the histogram
 
-The decision sums one generation, the report sums them all.
+The decision sums one generation, the report sums them all. History needs neither generations nor witnesses, and keeps
+what all breakers counted in a minute in one tally, each field with its breaker's name: s|<name>, h|<index>|<name>.
 """
 
 from __future__ import annotations
@@ -182,6 +183,32 @@ def tally(settled: Sequence[Settled], *, host: str, process: str, histogram: boo
         slots = Counter(map(bisect_left, repeat(_BOUNDS), map(_SECONDS, settled)))
         fields.update((f"{SLOT}|{index}", count) for index, count in slots.items())
     return fields
+
+
+def named(name: str, counted: Mapping[str, int]) -> Tally:
+    """A breaker's tally as history keeps it."""
+    fields: Tally = {}
+    for key, count in counted.items():
+        owner, _, kind = key.partition("|")
+        if owner == SLOT:
+            fields[f"{key}|{name}"] = count
+        elif kind in _SUMS:
+            merge(fields, {f"{kind}|{name}": count})
+    return fields
+
+
+def by_name(counted: Mapping[str, int]) -> dict[str, Totals]:
+    """What history kept of a minute: breaker to sums."""
+    tallies: dict[str, Tally] = {}
+    for key, count in counted.items():
+        kind, _, rest = key.partition("|")
+        if kind == SLOT:
+            index, _, rest = rest.partition("|")
+            kind = f"{SLOT}|{index}"
+        else:
+            kind = f"|{kind}"
+        tallies.setdefault(rest, {})[kind] = int(count)
+    return {name: total([tally]) for name, tally in tallies.items()}
 
 
 def merge(into: Tally, more: Mapping[str, int]) -> None:

@@ -62,7 +62,7 @@ def test_a_text_line_shows_the_evidence_too(breaker: SharedCircuitBreaker, said:
     (record,) = said("Circuit breaker OPENED")
     assert record.getMessage() == (
         f"Circuit breaker OPENED - MIFOS API is failing [breaker=MIFOS-Maker-get generation={breaker.snapshot.id} "
-        "successes=0 failures=5 timeouts=0 errorRate=100.0 processes=1 hosts=1]"
+        "successes=0 failures=5 timeouts=0 errorRate=100.0 processes=1 hosts=1 errors=Failure]"
     )
 
 

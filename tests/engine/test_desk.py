@@ -45,8 +45,20 @@ def test_the_event_of_an_act_is_written_with_it(monkeypatch: pytest.MonkeyPatch)
     writes = _watched(cluster := Cluster(), monkeypatch)
     desk.act(cluster.workers[0], "x", OPEN, {"kind": "operation"})
     (write,) = writes
-    assert (write.event, write.expected) == ({"kind": "operation"}, None)
+    assert (write.event["kind"], write.expected) == ("operation", None)
     assert write.deadline == cluster.workers[0].now() + 100
+
+
+def test_the_event_of_an_act_says_from_what_to_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    writes = _watched(cluster := Cluster(), monkeypatch)
+    cluster.breakers()
+    for act in (OPEN, Act(id="b", action=Action.RELEASE), Act(id="c", action=Action.DISABLE)):
+        cluster.clock.advance(3)
+        desk.act(cluster.workers[0], "x", act, {"kind": "operation"})
+    told = [write.event for write in writes if write.event]
+    moves = [(event["from"], event["to"]) for event in told]
+    assert moves == [("CLOSED", "OPEN"), ("OPEN", "CLOSED"), ("CLOSED", "CLOSED")]
+    assert [event["lasted"] for event in told] == [3_000, 3_000, 3_000]
 
 
 def test_an_act_that_another_write_overtook_is_made_over_that(monkeypatch: pytest.MonkeyPatch) -> None:

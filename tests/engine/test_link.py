@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
+from breaker.engine import ledger
 from breaker.engine.link import AT_ONCE, Link
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import Bucket, Push, Pushed, StoreError, Window
 from breaker.engine.stores.memory import MemoryStore
-from breaker.engine.window import Settled, total
+from breaker.engine.window import Settled, by_name, total
 from breaker.testing import Clock
 
 AHEAD = 1_700_000_000_000
@@ -295,3 +296,74 @@ def test_jitter_of_the_stores_clock_moves_nothing(monkeypatch: pytest.MonkeyPatc
     for step in (500, -500):
         wire.store.ahead += step
         wire.link.flush()
+
+
+# -- history -----------------------------------------------------------------------------------------------------------
+
+
+def minutes(wire: Wire) -> dict[int, dict[str, int]]:
+    """Minute, counted from now, to successes by breaker."""
+    now = wire.link.now() // 60_000
+    found: dict[int, dict[str, int]] = {}
+    for push in wire.store.pushes:
+        for number, counted in push.minutes.items():
+            for name, totals in by_name(counted).items():
+                of_minute = found.setdefault(number - now, {})
+                of_minute[name] = of_minute.get(name, 0) + totals.successes
+    return found
+
+
+def test_history_gets_what_the_window_gets() -> None:
+    wire = Wire("x", "y")
+    wire.count(times=3)
+    wire.count(name="y")
+    wire.link.flush()
+    assert minutes(wire) == {0: {"x": 3, "y": 1}}
+
+
+def test_what_no_window_reaches_any_more_still_comes_into_its_minute() -> None:
+    wire = Wire(rolling_count_timeout=1, rolling_count_buckets=1)
+    for _ in range(5):
+        wire.count(times=2)
+        wire.link.drain()
+        wire.clock.advance(100)
+        wire.link.forget_old()
+    assert wire.link.owing
+    wire.link.flush()
+    assert sum(found["x"] for found in minutes(wire).values()) == 10
+    assert min(minutes(wire)) in (-9, -8)
+    assert wire.store.pushes[0].counts == {}
+    assert not wire.link.owing
+
+
+def test_history_waits_two_hours_for_the_store_and_no_longer() -> None:
+    wire = Wire()
+    wire.count()
+    wire.link.drain()
+    wire.clock.advance(7_000)
+    wire.link.forget_old()
+    assert wire.link.owing
+    wire.clock.advance(300)
+    wire.link.forget_old()
+    assert not wire.link.owing
+
+
+def test_history_waits_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "LATE_AT_MOST", 2)
+    wire = Wire()
+    for times in (1, 2, 4):
+        wire.count(times=times)
+        wire.link.drain()
+        wire.clock.advance(100)
+    wire.link.forget_old()
+    wire.link.flush()
+    assert sum(found["x"] for found in minutes(wire).values()) == 6  # the oldest is gone
+
+
+def test_a_process_that_shares_keeps_no_history_of_its_own() -> None:
+    for shared in (True, False):
+        wire = Wire(shared=shared)
+        wire.count()
+        wire.link.drain()
+        wire.link.keep()
+        assert bool(wire.link.local.due_minutes()) is not shared

@@ -29,7 +29,7 @@ from breaker.engine.stores.base import (
 )
 from breaker.engine.stores.memory import MemoryStore
 from breaker.engine.stores.redis import RedisStore
-from breaker.engine.window import total
+from breaker.engine.window import by_name, total
 from tests.programs import RedisServer, free_port, wait_for
 
 FAR = 10**15
@@ -417,3 +417,92 @@ def test_a_push_takes_as_many_commands_however_many_slots_its_latencies_fall_int
         return int(client.info("stats")["total_commands_processed"]) - before
 
     assert commands(2, 1_200) == commands(3, 1)
+
+
+# -- history -----------------------------------------------------------------------------------------------------------
+
+
+NOW = int(time.time()) // 60
+
+
+def revised(rev: str) -> Snapshot:
+    return dataclasses.replace(some(), rev=rev)
+
+
+def test_what_is_counted_in_a_minute_is_kept_until_it_is_stored(store: Store) -> None:
+    push(store, 1, minutes={NOW: {"s|x": 2, "h|3|x": 2, "u|x": 500}, NOW + 1: {"f|y": 1}})
+    push(store, 2, minutes={NOW: {"s|x": 1, "r|y": 4}})
+    push(store, 2, minutes={NOW: {"s|x": 1}})  # was applied before
+    assert store.due_minutes() == {NOW: 2, NOW + 1: 1}
+    minutes = store.minutes([NOW, NOW + 1, NOW + 2])
+    assert minutes == {NOW: {"s|x": 3, "h|3|x": 2, "u|x": 500, "r|y": 4}, NOW + 1: {"f|y": 1}, NOW + 2: {}}
+    found = by_name(minutes[NOW])
+    assert (found["x"].successes, found["x"].histogram[3], found["x"].latency_us) == (3, 2, 500)
+    assert (found["y"].rejects, found["y"].fallbacks) == (4, 4)
+
+
+def test_a_minute_that_is_counted_into_after_it_was_read_is_due_again(store: Store) -> None:
+    push(store, 1, minutes={NOW: {"s|x": 1}, NOW + 1: {"s|x": 1}})
+    marks = store.due_minutes()
+    push(store, 2, minutes={NOW: {"s|x": 1}})
+    store.stored_minutes(marks)
+    assert store.due_minutes() == {NOW: 2}
+    store.stored_minutes(store.due_minutes())
+    assert store.due_minutes() == {}
+
+
+def test_events_are_read_again_until_they_are_stored(store: Store) -> None:
+    first, second = revised("1"), revised("2")
+    write(store, first, None, event={"kind": "transition", "to": "OPEN"})
+    write(store, second, "1", event={"kind": "operation"})
+    write(store, revised("3"), "2")  # is not worth telling
+    one, two = store.past(2)
+    assert (one.name, one.rev, one.event) == ("x", "1", {"kind": "transition", "to": "OPEN"})
+    assert abs(one.at - time.time() * 1000) < 5_000
+    assert [event.rev for event in store.past(1)] == ["1"]
+    store.stored(one.cursor)
+    assert store.past(1) == [two]
+    store.stored(two.cursor)
+    assert [event.event for event in store.past(10) if event.event] == []
+
+
+def test_a_worker_says_how_far_it_has_followed(store: Store) -> None:
+    write(store, revised("1"), None)
+    write(store, revised("2"), "1")
+    push(store, 1, host="north", followed=2)
+    push(store, 1, process="q", host="south|east", followed=1)
+    workers = {worker.process: worker for worker in store.heartbeats()}
+    assert (workers["p"].host, workers["p"].behind) == ("north", 0)
+    assert (workers["q"].host, workers["q"].behind) == ("south|east", 1)
+    assert all(0 <= worker.age_ms < 5_000 for worker in workers.values())
+
+
+def test_more_counters_than_lua_takes_at_once(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, _ = redis_store
+    many = {f"s|b{number}": number for number in range(10_000)}
+    push(store, 1, minutes={7: many})
+    push(store, 2, minutes={7: many})
+    assert store.minutes([7])[7] == {name: 2 * count for name, count in many.items()}
+
+
+def test_a_minute_expires(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    push(store, 1, minutes={7: {"s|x": 1}})
+    for key in ("minute:7", "minutes"):
+        assert 7_000_000 < client.pttl("breaker:1:{tests}:" + key) <= 7_200_000
+
+
+def test_a_worker_that_is_gone_is_forgotten(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    push(store, 1, host="north")
+    client.hset("breaker:1:{tests}:workers", "dead", f"{int(time.time() * 1000) - 61_000}|0|south")
+    assert [worker.process for worker in store.heartbeats()] == ["p"]
+    assert [process.decode() for process in client.hkeys("breaker:1:{tests}:workers")] == ["p"]
+
+
+def test_minutes_that_are_gone_are_forgotten(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    now = int(time.time()) // 60
+    push(store, 1, minutes={now - 121: {"s|x": 1}, now: {"s|x": 1}})
+    store.stored_minutes(store.due_minutes())
+    assert client.zcard("breaker:1:{tests}:minutes") == client.hlen("breaker:1:{tests}:stored") == 1

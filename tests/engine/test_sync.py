@@ -397,9 +397,15 @@ def test_a_transition_is_written_once_with_its_event_and_its_bounds(monkeypatch:
     opened = breaker.snapshot
     beats.cluster.advance(2)
     opening, door = writes
-    assert opening.event == {"kind": "transition", "from": "CLOSED", "to": "OPEN", "why": opened.why}
+    assert opening.event == {"kind": "transition", "from": "CLOSED", "to": "OPEN", "lasted": 0, "why": opened.why}
     assert (opening.not_before, opening.deadline) == (0, sync.now() - 2_000 + 100)
-    assert door.event == {"kind": "transition", "from": "OPEN", "to": "HALF_OPEN", "why": breaker.snapshot.why}
+    assert door.event == {
+        "kind": "transition",
+        "from": "OPEN",
+        "to": "HALF_OPEN",
+        "lasted": 2000,
+        "why": breaker.snapshot.why,
+    }
     assert (door.not_before, door.deadline) == (opened.until, sync.now() + 100)
 
 
@@ -408,7 +414,10 @@ def test_the_end_of_an_act_is_written_with_its_event(monkeypatch: pytest.MonkeyP
     writes = watched(beats, monkeypatch)
     desk.act(beats.syncs[0], "x", Act(id="open", action=Action.OPEN, for_ms=1_000), {})
     beats.cluster.advance(1)
-    assert [write.event for write in writes] == [{}, {"kind": "expired"}]
+    assert [write.event for write in writes] == [
+        {"from": "CLOSED", "lasted": 0, "to": "OPEN"},
+        {"kind": "expired", "from": "OPEN", "lasted": 1000, "to": "CLOSED"},
+    ]
 
 
 # -- a store that was emptied, or is another one -----------------------------------------------------------------------
@@ -448,7 +457,13 @@ def test_an_emptied_store_closes_the_half_open_door_and_says_why(monkeypatch: py
     (event,) = beats.told(events.Transitioned)
     assert (event.before, event.after, event.why) == (State.HALF_OPEN, State.OPEN, {"trial": "lost"})
     (write,) = writes
-    assert write.event == {"kind": "transition", "from": "HALF_OPEN", "to": "OPEN", "why": {"trial": "lost"}}
+    assert write.event == {
+        "kind": "transition",
+        "from": "HALF_OPEN",
+        "to": "OPEN",
+        "lasted": 1000,
+        "why": {"trial": "lost"},
+    }
     assert stored(beats).id == beats.breakers[0].snapshot.id
     assert stored(beats).id
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breaker.engine.window import RELATIVE_ERROR, Totals, slot, slot_seconds, tally, total
+from breaker.engine.window import RELATIVE_ERROR, Totals, by_name, named, slot, slot_seconds, tally, total
 
 
 def _tally(*settled: tuple[str, float, str]) -> dict[str, int]:
@@ -124,3 +124,12 @@ def test_what_is_quicker_or_slower_than_the_histogram_has_a_slot_all_the_same() 
 def test_a_percentile_is_the_least_latency_that_so_many_calls_did_not_exceed(fraction: float, seconds: int) -> None:
     totals = total([_tally(("g", 1, "s"), ("g", 1, "s"), ("g", 2, "s"), ("g", 3, "s"))])
     assert totals.percentile(fraction) == pytest.approx(seconds, rel=RELATIVE_ERROR * 1.001)
+
+
+def test_history_keeps_counts_by_name_without_generations_and_witnesses() -> None:
+    counted = {"a|s": 2, "b|s": 1, "a|f": 1, "a|w|host|p": 1, "a|u": 70, "b|u": 5, "h|12": 4, "b|b": 1}
+    kept = named("h", counted)
+    assert kept == {"s|h": 3, "f|h": 1, "u|h": 75, "h|12|h": 4, "b|h": 1}
+    found = by_name(kept | named("MIFOS-Maker-get", {"c|t": 2}))
+    assert (found["h"].completed, found["h"].fallbacks, found["h"].histogram) == (4, 1, {12: 4})
+    assert (found["MIFOS-Maker-get"].timeouts, found["MIFOS-Maker-get"].histogram) == (2, {})

@@ -20,10 +20,15 @@ LEASE_MS = 2_000
 """A trial's lease without renewal: what a killed worker can cost."""
 LIVE_MS = 1_500
 """A process that has not been heard of for this long is not waited for."""
+UNHEARD_MS = 60_000
+"""A process that has not been heard of for this long is no worker any more."""
 UNSEEN_MS = 24 * 3600 * 1000
 """Breakers that nobody has registered for this long vanish."""
 REMEMBERED = 10_000
 """Events that the stream keeps, about."""
+MINUTE_MS = 60_000
+MINUTES_KEPT_MS = 2 * 3600 * 1000
+"""For so long a store keeps what was counted in a minute, for whoever stores history."""
 
 
 class StoreError(Exception):
@@ -76,6 +81,11 @@ class Push:
     """(breaker, token) of the trials still running here."""
     answers: Sequence[str] = ()
     """The ids of the calls for counts that this push answers."""
+    minutes: Mapping[int, Tally] = field(default_factory=dict)
+    """The same counts for history: number of a minute on the store's clock to what all breakers counted in it."""
+    host: str = ""
+    followed: int = 0
+    """The number of the newest write that the sender has followed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +191,29 @@ class Heard:
     """Calls for counts to answer."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A write of a circuit that is worth telling, as the stream has it."""
+
+    cursor: str
+    name: str
+    rev: str
+    at: int
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A process that guards calls."""
+
+    process: str
+    host: str
+    age_ms: int
+    """Since its last push."""
+    behind: int
+    """Writes that it has not followed."""
+
+
 class Store(Protocol):
     """Every method raises StoreError when the store cannot be asked."""
 
@@ -219,6 +252,25 @@ class Store(Protocol):
 
     def claim(self, key: str, *, milliseconds: int) -> bool:
         """Whether this process is the first in the cluster to claim `key` for so long."""
+
+    # History: whoever keeps it for longer reads what happened, stores it, and only then says so. Where that word is
+    # lost, it is read again; storing it again must change nothing.
+
+    def past(self, count: int) -> Sequence[Event]:
+        """The oldest events that are not stored yet."""
+
+    def stored(self, cursor: str) -> None:
+        """The events up to this one are."""
+
+    def due_minutes(self) -> Mapping[int, int]:
+        """The minutes that were counted into since they were stored, each with a mark to give back."""
+
+    def minutes(self, numbers: Sequence[int]) -> Mapping[int, Tally]: ...
+
+    def stored_minutes(self, marks: Mapping[int, int]) -> None: ...
+
+    def heartbeats(self) -> Sequence[Worker]:
+        """The processes heard of within a minute."""
 
     def renew_after_fork(self) -> None:
         """Called in a forked child before its first use."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
 from breaker.engine.machine import Snapshot, new_generation
 from breaker.engine.stores.base import (
     LEASE_MS,
     LIVE_MS,
+    MINUTE_MS,
+    MINUTES_KEPT_MS,
     REMEMBERED,
+    UNHEARD_MS,
     UNSEEN_MS,
     Bucket,
     Call,
+    Event,
     Heard,
     Leased,
     LeaseRequest,
@@ -24,6 +29,7 @@ from breaker.engine.stores.base import (
     Records,
     Registration,
     Window,
+    Worker,
     Write,
     Written,
 )
@@ -57,6 +63,11 @@ class MemoryStore:
         self._forgotten = 0
         self._awaited: dict[str, set[str]] = {}
         self._claims: dict[str, int] = {}
+        self._past: deque[Event] = deque(maxlen=REMEMBERED)
+        self._happened = 0
+        self._minutes: dict[int, tuple[int, Tally]] = {}
+        self._stored: dict[int, int] = {}
+        self._workers: dict[str, tuple[int, int, str]] = {}
 
     def renew_after_fork(self) -> None:
         self._lock = threading.RLock()
@@ -71,6 +82,7 @@ class MemoryStore:
                 self._sequences[push.process] = push.sequence
                 self._add(push, now)
             self._seen[push.process] = now
+            self._workers[push.process] = (now, push.followed, push.host)
             for name, token in push.renewals:
                 self._renew(name, token, now)
             for call in self._awaited.keys() & set(push.answers):
@@ -91,6 +103,10 @@ class MemoryStore:
             _, held = self._counts.get(bucket, (0, {}))
             merge(held, more)
             self._counts[bucket] = (now + push.keep_ms, held)
+        for number, more in push.minutes.items():
+            mark, held = self._minutes.get(number, (0, {}))
+            merge(held, more)
+            self._minutes[number] = (mark + 1, held)
 
     def _window(self, name: str, window: Window, now: int) -> list[Tally]:
         buckets = (Bucket(name, window.width_ms, number) for number in window.numbers(now))
@@ -110,6 +126,10 @@ class MemoryStore:
             self._circuits[write.name] = after
             self._leases.pop(write.name, None)
             self._tell((write.name, after))
+            if write.event:
+                self._happened += 1
+                cursor = str(self._happened)
+                self._past.append(Event(cursor=cursor, name=write.name, rev=after.rev, at=now, event=write.event))
             return Written(won=True, now=now, current=after)
 
     def _may(self, write: Write, current: Snapshot | None, now: int) -> bool:
@@ -174,6 +194,42 @@ class MemoryStore:
         with self._lock:
             now = self._clock()
             self._registered |= {registration.name: (now, registration) for registration in registrations}
+
+    # -- history ---------------------------------------------------------------------------------------------------
+
+    def past(self, count: int) -> Sequence[Event]:
+        with self._lock:
+            return list(itertools.islice(self._past, count))
+
+    def stored(self, cursor: str) -> None:
+        with self._lock:
+            while self._past and int(self._past[0].cursor) <= int(cursor):
+                self._past.popleft()
+
+    def due_minutes(self) -> Mapping[int, int]:
+        with self._lock:
+            return {n: mark for n, (mark, _) in self._minutes.items() if self._stored.get(n, 0) < mark}
+
+    def minutes(self, numbers: Sequence[int]) -> Mapping[int, Tally]:
+        with self._lock:
+            return {number: dict(self._minutes.get(number, (0, {}))[1]) for number in numbers}
+
+    def stored_minutes(self, marks: Mapping[int, int]) -> None:
+        with self._lock:
+            self._stored |= marks
+            oldest = (self._clock() - MINUTES_KEPT_MS) // MINUTE_MS
+            for number in [number for number in self._minutes if number < oldest]:
+                del self._minutes[number]
+                self._stored.pop(number, None)
+
+    def heartbeats(self) -> Sequence[Worker]:
+        with self._lock:
+            now = self._clock()
+            self._workers = {name: one for name, one in self._workers.items() if now - one[0] < UNHEARD_MS}
+            return [
+                Worker(process=process, host=host, age_ms=now - at, behind=max(0, self._seq - followed))
+                for process, (at, followed, host) in self._workers.items()
+            ]
 
     # -- leases ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,11 @@ Keys, all with one hash tag, so that one round trip can reach every breaker of a
     breaker:1:{namespace}:leases:<name>              hash    token -> "<ends ms>:<longest ms>"
     breaker:1:{namespace}:counts:<name>:<width>:<n>  hash    counters of bucket n of `width` ms (see window.py)
     breaker:1:{namespace}:slots:<name>:<width>:<n>   hash    its latency histogram
+    breaker:1:{namespace}:minute:<n>                 hash    what all breakers counted in minute n, for history
+    breaker:1:{namespace}:minutes                    zset    n -> pushes into it
+    breaker:1:{namespace}:stored                     hash    what of that is stored: n -> pushes, "events" -> entry
     breaker:1:{namespace}:processes                  zset    process -> ms when it was last heard of
+    breaker:1:{namespace}:workers                    hash    process -> "<ms>|<newest write that it follows>|<host>"
     breaker:1:{namespace}:process:<id>               string  the sequence of its last push
     breaker:1:{namespace}:events                     stream  every write of a circuit
     breaker:1:{namespace}:calls                      stream  calls for counts
@@ -37,10 +41,13 @@ from breaker.engine.machine import Snapshot, new_generation
 from breaker.engine.stores.base import (
     LEASE_MS,
     LIVE_MS,
+    MINUTE_MS,
+    MINUTES_KEPT_MS,
     REMEMBERED,
+    UNHEARD_MS,
     UNSEEN_MS,
-    Bucket,
     Call,
+    Event,
     Heard,
     Leased,
     LeaseRequest,
@@ -51,6 +58,7 @@ from breaker.engine.stores.base import (
     Registration,
     StoreError,
     Window,
+    Worker,
     Write,
     Written,
     decode,
@@ -133,16 +141,18 @@ class RedisStore:
 
     @_guarded
     def push(self, push: Push) -> Pushed:
-        adding = dict(self._adding(push.counts))
+        adding = list(self._adding(push))
         reading = self._window_keys(push.wants, push.now)
         reading, beyond = reading[:KEYS_AT_ONCE], reading[KEYS_AT_ONCE:]
         polls = [self._key(kind, call) for call in push.answers for kind in ("awaited", "answered")]
         leases = [self._key("leases", name) for name, _ in push.renewals]
-        keys = [self._key("processes"), self._key("process", push.process), self._key("meta")]
-        keys += [*adding, *(key for _, key in reading), *leases, *polls]
-        args = [push.process, push.sequence, new_generation(), push.keep_ms, LIVE_MS, LEASE_MS]
-        args += [len(adding), len(reading), len(leases), len(push.answers)]
-        args += [json.dumps([part for item in fields.items() for part in item]) for fields in adding.values()]
+        keys = [self._key("processes"), self._key("process", push.process)]
+        keys += [self._key(kept) for kept in ("meta", "workers", "minutes")]
+        keys += [*(key for key, _, _ in adding), *(key for _, key in reading), *leases, *polls]
+        args = [push.process, push.sequence, new_generation(), LIVE_MS, LEASE_MS]
+        args += [len(adding), len(reading), len(leases), len(push.answers), f"{push.followed}|{push.host}"]
+        args += [json.dumps([*push.minutes]), MINUTES_KEPT_MS]
+        args += [json.dumps([keep, *(part for item in fields.items() for part in item)]) for _, keep, fields in adding]
         args += [token for _, token in push.renewals]
         moment, epoch, seq, live, hashes = self._run("push", keys, args)
         tallies = [_tally(flat) for flat in hashes]
@@ -164,13 +174,17 @@ class RedisStore:
             for number in window.numbers(now)
         ]
 
-    def _adding(self, counts: Mapping[Bucket, Tally]) -> Iterator[tuple[str, Tally]]:
-        for bucket, fields in counts.items():
+    def _adding(self, push: Push) -> Iterator[tuple[str, int, Tally]]:
+        """Hashes to add to: key, ms that it is kept, what is added."""
+        for bucket, fields in push.counts.items():
             where = (bucket.name, bucket.width_ms, bucket.number)
             slots = {key: count for key, count in fields.items() if key.startswith(SLOT + "|")}
-            yield self._key("counts", *where), {key: count for key, count in fields.items() if key not in slots}
+            counts = {key: count for key, count in fields.items() if key not in slots}
+            yield self._key("counts", *where), push.keep_ms, counts
             if slots:
-                yield self._key("slots", *where), slots
+                yield self._key("slots", *where), push.keep_ms, slots
+        for number, fields in push.minutes.items():
+            yield self._key("minute", number), MINUTES_KEPT_MS, fields
 
     # -- circuits --------------------------------------------------------------------------------------------------
 
@@ -244,9 +258,70 @@ class RedisStore:
                 pipe.zadd(self._key("names"), {one.name: now})
                 pipe.hset(circuit, "registration", encode_registration(one))
                 pipe.pexpire(circuit, KEPT_UNSEEN_MS)
-            for kept in ("meta", "names", "processes", "events", "calls"):
+            for kept in ("meta", "names", "processes", "workers", "events", "calls", "stored"):
                 pipe.pexpire(self._key(kept), KEPT_UNSEEN_MS)
             pipe.execute()
+
+    # -- history ---------------------------------------------------------------------------------------------------
+
+    @_guarded
+    def past(self, count: int) -> Sequence[Event]:
+        after = self._redis.hget(self._key("stored"), "events")
+        events: list[Event] = []
+        for entry, fields in self._redis.xrange(
+            self._key("events"), min=f"({_text(after)}" if after else "-", count=count
+        ):
+            said = dict(_pairs(fields))
+            event = json.loads(said["event"])
+            events.append(
+                Event(cursor=_text(entry), name=said["name"], rev=said["rev"], at=int(said["at"]), event=event)
+            )
+        return events
+
+    @_guarded
+    def stored(self, cursor: str) -> None:
+        self._redis.hset(self._key("stored"), "events", cursor)
+
+    @_guarded
+    def due_minutes(self) -> Mapping[int, int]:
+        counted = {
+            int(number): int(mark) for number, mark in self._redis.zrange(self._key("minutes"), 0, -1, withscores=True)
+        }
+        stored = {
+            _text(number): int(mark)
+            for number, mark in self._redis.hgetall(self._key("stored")).items()
+            if _text(number) != "events"
+        }
+        return {number: mark for number, mark in counted.items() if stored.get(str(number), 0) < mark}
+
+    @_guarded
+    def minutes(self, numbers: Sequence[int]) -> Mapping[int, Tally]:
+        _, _, _, hashes = self._gather([self._key("minute", number) for number in numbers])
+        return {number: _tally(fields) for number, fields in zip(numbers, hashes, strict=True)}
+
+    @_guarded
+    def stored_minutes(self, marks: Mapping[int, int]) -> None:
+        if not marks:
+            return
+        oldest = (self._now() - MINUTES_KEPT_MS) // MINUTE_MS
+        minutes, stored = self._key("minutes"), self._key("stored")
+        self._redis.hset(stored, mapping={str(number): mark for number, mark in marks.items()})
+        if old := [number for number, _ in self._redis.zrange(minutes, 0, -1, withscores=True) if int(number) < oldest]:
+            self._redis.zrem(minutes, *old)
+            self._redis.hdel(stored, *old)
+
+    @_guarded
+    def heartbeats(self) -> Sequence[Worker]:
+        now, _, seq, (heard,) = self._gather([self._key("workers")])
+        found: list[Worker] = []
+        for process, said in heard.items():
+            at, followed, host = said.split("|", 2)
+            if now - int(at) < UNHEARD_MS:
+                age, behind = max(0, now - int(at)), max(0, seq - int(followed))
+                found.append(Worker(process=process, host=host, age_ms=age, behind=behind))
+            else:
+                self._redis.hdel(self._key("workers"), process)
+        return found
 
     # -- leases ----------------------------------------------------------------------------------------------------
 

@@ -1,57 +1,68 @@
 --[[ push: add what one process has counted, once; renew its trials; read windows.
 
-  KEYS  processes (zset), sequence of this process (string), meta (hash), then `adding` hashes of counters, `reading`
-        hashes of counters, `renewing` hashes of leases, and for each of the `answering` calls for counts
-        who has yet to answer it (set) and the word that all have (list)
-  ARGV  process, sequence, epoch to use if there is none, ms that counts are kept, ms that a process is live,
-        ms of a lease, adding, reading, renewing, answering,
-        then for each hash to add to a JSON list [field, count, field, count ...],
+  KEYS  processes (zset), sequence of this process (string), meta (hash), workers (hash), minutes (zset),
+        then `adding` hashes of counters, `reading` hashes of counters, `renewing` hashes of leases, and for each of the
+        `answering` calls for counts who has yet to answer it (set) and the word that all have (list)
+  ARGV  process, sequence, epoch to use if there is none, ms that a process is live, ms of a lease,
+        adding, reading, renewing, answering, "<number of the newest write that it has followed>|<host>",
+        JSON list of the minutes that are counted into, ms that they are kept,
+        then for each hash to add to a JSON list [ms that it is kept, field, count, field, count ...],
         then for each lease its token
   Returns {now in ms, epoch, count of writes, {live processes}, {HGETALL of each hash read}}
 
-  A sequence that was applied before adds nothing. Live processes are listed only when something is read.
+  A sequence that was applied before adds nothing. Each push into a minute raises the minute's score by one. Live processes are listed only when something is read.
 ]]
-local processes, applied, meta = KEYS[1], KEYS[2], KEYS[3]
-local fixed = 3
+local processes, applied, meta, workers, minutes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local fixed = 5
 local process, sequence, epoch = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local keep, live_for, lease_for = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local adding, reading, renewing = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local answering = tonumber(ARGV[10])
+local live_for, lease_for = tonumber(ARGV[4]), tonumber(ARGV[5])
+local adding, reading, renewing = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local answering, worker = tonumber(ARGV[9]), ARGV[10]
+local counted_into, kept_minutes = cjson.decode(ARGV[11]), ARGV[12]
+local given = 12
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Two commands, however many counters change: one HINCRBY each were hundreds a second where latencies spread over
 -- the histogram.
+local at_once = 3000 -- some 8,000 arguments are too many for Lua
 local function add(hash, counts)
-  if #counts == 0 then
-    return
+  for first = 2, #counts, at_once do
+    local fields, sums = {}, {}
+    for f = first, math.min(first + at_once, #counts) - 1, 2 do
+      fields[#fields + 1] = counts[f]
+    end
+    local held = redis.call("HMGET", hash, unpack(fields))
+    for f = 1, #fields do
+      sums[2 * f - 1] = fields[f]
+      sums[2 * f] = string.format("%.0f", (held[f] or 0) + counts[first + 2 * f - 1])
+    end
+    redis.call("HSET", hash, unpack(sums))
   end
-  local fields = {}
-  for f = 1, #counts, 2 do
-    fields[#fields + 1] = counts[f]
-  end
-  local held = redis.call("HMGET", hash, unpack(fields))
-  for f = 1, #fields do
-    counts[2 * f] = string.format("%.0f", (held[f] or 0) + counts[2 * f])
-  end
-  redis.call("HSET", hash, unpack(counts))
+  redis.call("PEXPIRE", hash, counts[1])
 end
 
 redis.call("HSETNX", meta, "epoch", epoch)
 
 if sequence > tonumber(redis.call("GET", applied) or "0") then
-  redis.call("SET", applied, sequence, "PX", math.max(600000, 2 * keep))
+  local longest = 300000
   for i = 1, adding do
-    local counters, counts = KEYS[fixed + i], cjson.decode(ARGV[10 + i])
-    add(counters, counts)
-    redis.call("PEXPIRE", counters, keep)
+    local counts = cjson.decode(ARGV[given + i])
+    add(KEYS[fixed + i], counts)
+    longest = math.max(longest, counts[1])
+  end
+  redis.call("SET", applied, sequence, "PX", 2 * longest)
+  for _, minute in ipairs(counted_into) do
+    redis.call("ZINCRBY", minutes, 1, minute)
+    redis.call("PEXPIRE", minutes, kept_minutes)
   end
 end
 
 redis.call("ZADD", processes, now, process)
+redis.call("HSET", workers, process, now .. "|" .. worker)
 
 for i = 1, renewing do
-  local leases, token = KEYS[fixed + adding + reading + i], ARGV[10 + adding + i]
+  local leases, token = KEYS[fixed + adding + reading + i], ARGV[given + adding + i]
   local lease = redis.call("HGET", leases, token)
   if lease then
     local ends, longest = lease:match("^(%d+):(%d+)$")
