@@ -4,6 +4,9 @@ BREAKER = {
     "NAMESPACE": "production",   # one for each set of breakers that share state; default "default"
     "BREAKERS": {"MIFOS-Maker-post": {"timeout": 60}, "checker": {…}},   # options by name or group; win over code's
     "STATUS_PUBLIC": True,       # status and health without a token
+    "HISTORY": True,             # store events and minutes in the database
+    "HISTORY_MINUTE_DAYS": 30,   # how long minutes are kept, and hours and events
+    "HISTORY_HOUR_DAYS": 400,
     "REDIS_ALIAS": "breaker",    # the django-redis entry of CACHES; without it each process guards alone
 }
 """
@@ -32,6 +35,18 @@ def options_of(name: str, group: str) -> Mapping[str, Any]:
 
 def status_is_public() -> bool:
     return bool(_get("STATUS_PUBLIC", True))
+
+
+def keeps_history() -> bool:
+    return bool(_get("HISTORY", True))
+
+
+def minute_days() -> int:
+    return int(_get("HISTORY_MINUTE_DAYS", 30))
+
+
+def hour_days() -> int:
+    return int(_get("HISTORY_HOUR_DAYS", 400))
 
 
 def redis_alias() -> str:

@@ -1,4 +1,5 @@
-"""Who may see and operate breakers, and what operators did: one row an act and breaker, written before the act."""
+"""Who may see and operate breakers; what operators did, one row an act and breaker, written before the act; and
+history: what happened to breakers, and what they counted by minute and hour."""
 
 from __future__ import annotations
 
@@ -59,3 +60,106 @@ class OperatorAct(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.breaker} by {self.actor}"
+
+
+class BreakerEvent(models.Model):
+    """A transition of a breaker, or an operator's act on it: one row in the whole cluster."""
+
+    class Kind(models.TextChoices):
+        TRANSITION = "transition", _("transition")
+        OPERATION = "operation", _("operation")
+
+    class Source(models.TextChoices):
+        API = "api", _("API")
+        ADMIN = "admin", _("admin")
+        COMMAND = "command", _("command")
+        BREAKER = "breaker", _("breaker")
+
+    namespace = models.CharField(max_length=200)
+    rev = models.CharField(max_length=32)
+    """The write's random id in the shared state, by which an event that is read twice is stored once."""
+    breaker = models.CharField(_("breaker"), max_length=100)
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind)
+    operation = models.CharField(_("operation"), max_length=10, blank=True)
+    from_state = models.CharField(_("from"), max_length=10)
+    to_state = models.CharField(_("to"), max_length=10)
+    at = models.DateTimeField(_("at"))
+    """By the shared store's clock."""
+    actor = models.CharField(_("actor"), max_length=200, blank=True)
+    source = models.CharField(_("source"), max_length=10, choices=Source)
+    reason = models.TextField(_("reason"), blank=True)
+    counts = models.JSONField(_("counts"), default=dict)
+    """Behind a transition: successes, failures, timeouts, errorRate, processes, hosts, errors; trial."""
+    duration_ms = models.BigIntegerField(_("duration"), null=True)
+    """How long the former state had lasted."""
+    alone = models.BooleanField(_("alone"), default=False)
+    """By one process for itself, while the shared store was away."""
+
+    class Meta:
+        ordering = ("-at", "-pk")
+        default_permissions = ("view",)
+        verbose_name = _("breaker event")
+        verbose_name_plural = _("breaker events")
+        constraints = (models.UniqueConstraint(fields=("namespace", "rev"), name="breaker_event_once"),)
+        indexes = (
+            models.Index(fields=("namespace", "breaker", "-at"), name="breaker_event_of_one"),
+            models.Index(fields=("namespace", "-at"), name="breaker_event_of_all"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.breaker} {self.operation or self.to_state}"
+
+
+class Series(models.Model):
+    """Whose samples: a breaker's, as counted by one store (a Redis that was emptied counts as another)."""
+
+    namespace = models.CharField(max_length=200)
+    breaker = models.CharField(max_length=100)
+    store = models.CharField(max_length=32)
+
+    class Meta:
+        default_permissions = ()
+        constraints = (models.UniqueConstraint(fields=("namespace", "breaker", "store"), name="breaker_series_once"),)
+
+    def __str__(self) -> str:
+        return self.breaker
+
+
+class Sample(models.Model):
+    """What a breaker counted in the minute or hour that began at `at`."""
+
+    series = models.ForeignKey(Series, on_delete=models.CASCADE, db_index=False)
+    at = models.DateTimeField()
+    successes = models.PositiveIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0)
+    timeouts = models.PositiveIntegerField(default=0)
+    rejects = models.PositiveIntegerField(default=0)
+    fallbacks = models.PositiveIntegerField(default=0)
+    latency_us = models.BigIntegerField(default=0)
+    histogram = models.BinaryField(default=bytes)
+    """Of latencies: see breaker.history."""
+
+    class Meta:
+        abstract = True
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M}"
+
+
+class MinuteSample(Sample):
+    rolled = models.BooleanField(default=False)
+    """Whether its hour holds it."""
+
+    class Meta(Sample.Meta):
+        constraints = (models.UniqueConstraint(fields=("series", "at"), name="breaker_minute_once"),)
+        indexes = (
+            models.Index(fields=("at",), name="breaker_minute_at"),
+            models.Index(fields=("at",), name="breaker_minute_unrolled", condition=models.Q(rolled=False)),
+        )
+
+
+class HourSample(Sample):
+    class Meta(Sample.Meta):
+        constraints = (models.UniqueConstraint(fields=("series", "at"), name="breaker_hour_once"),)
+        indexes = (models.Index(fields=("at",), name="breaker_hour_at"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +13,9 @@ from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.events import Labels
 from breaker.engine.machine import Force, Snapshot, Standing, State
 from breaker.engine.policy import Policy
-from breaker.engine.stores.base import Record, StoreError
-from breaker.engine.window import Totals, total
+from breaker.engine.stores.base import MINUTE_MS, Record, Store, StoreError, Worker
+from breaker.engine.sync import IDLE_BEAT
+from breaker.engine.window import Totals, by_name, total
 from breaker.registry import registry
 
 
@@ -141,18 +143,6 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
-    """A process that guards calls and was heard of a moment ago."""
-
-    process: str
-    host: str
-    age_ms: int
-    """Since it was last heard of."""
-    behind: int
-    """Writes of circuits that it has not followed yet."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Minute:
     """What all processes counted of one breaker in one minute of the shared clock."""
 
@@ -192,9 +182,70 @@ class Overview:
 
 def overview() -> Overview:
     """All breakers with their last ten minutes, their last changes, and the processes that guard them."""
+    sync = registry.sync
     found = status()
-    lost = "" if found.shared else registry.sync.lost_reason or "no shared store is configured (REDIS_URL)"
-    return Overview(status=found, lost=lost, workers=[], age_ms=0, recent={}, changes={})
+    store = sync.shared if found.shared and sync.shared is not None else sync.local
+    workers: Sequence[Worker] = ()
+    recent: Mapping[str, Sequence[Minute]] = {}
+    with contextlib.suppress(StoreError):  # lost since: the next look says so
+        workers, recent = store.heartbeats(), _recent.read(store, _milliseconds_of(found.at))
+    return Overview(
+        status=found,
+        lost="" if found.shared else sync.lost_reason or "no shared store is configured (REDIS_URL)",
+        workers=workers,
+        age_ms=int(IDLE_BEAT * 1000) if found.shared else 0,
+        recent=recent,
+        changes={entry.name: _change(entry.snapshot) for entry in found.entries},
+    )
+
+
+def _change(snapshot: Snapshot) -> Change:
+    if snapshot.act_at and snapshot.act_at >= snapshot.since:
+        said = snapshot.acted
+        who = {"actor": said.get("actor", ""), "reason": said.get("reason", "")}
+        return Change(at=_moment(snapshot.act_at), what=said.get("action", ""), **who)
+    return Change(at=_moment(snapshot.since), what=snapshot.state.value)
+
+
+class _Recent:
+    """The last minutes as a store has them. One that ended a while ago is read once: few counts come later."""
+
+    MINUTES = 10
+    SETTLED = 2
+
+    def __init__(self) -> None:
+        self._store: Store | None = None
+        self._settled: dict[int, dict[str, Totals]] = {}
+
+    def read(self, store: Store, now: int) -> dict[str, list[Minute]]:
+        newest = now // MINUTE_MS
+        numbers = range(newest - self.MINUTES, newest + 1)
+        if store is not self._store:
+            self._store, self._settled = store, {}
+        settled = self._settled
+        found = {
+            number: by_name(tally) for number, tally in store.minutes([n for n in numbers if n not in settled]).items()
+        }
+        found |= {number: settled[number] for number in numbers if number in settled}
+        self._settled = {number: counted for number, counted in found.items() if number < newest - self.SETTLED}
+        recent: dict[str, list[Minute]] = {}
+        for number in numbers:
+            for name, totals in found[number].items():
+                recent.setdefault(name, []).append(_minute(number, totals))
+        return recent
+
+
+_recent = _Recent()
+
+
+def _minute(number: int, totals: Totals) -> Minute:
+    return Minute(
+        at=_moment(number * MINUTE_MS),
+        successes=totals.successes,
+        failures=totals.failures,
+        timeouts=totals.timeouts,
+        rejects=totals.rejects,
+    )
 
 
 def status(names: Sequence[str] | None = None, *, must_share: bool = False) -> Status:
@@ -279,6 +330,10 @@ def percent(value: float) -> str:
 
 def timestamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _milliseconds_of(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
 
 
 def _moment(milliseconds: int) -> datetime:

@@ -300,6 +300,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 def _make_sync() -> Sync:
     from breaker import listeners, operations
+    from breaker.recorder import recorder
 
     connect = conf.redis_connector()
     sync = Sync(
@@ -307,6 +308,7 @@ def _make_sync() -> Sync:
         tell=listeners.tell,
         wants_success=lambda: log.isEnabledFor(logging.DEBUG),
         on_lost_data=operations.apply_again,
+        on_start=recorder.start,
     )
     atexit.register(sync.close)
     return sync

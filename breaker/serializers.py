@@ -1,5 +1,7 @@
 """The shapes of status and health, for the OpenAPI schema; `queries` renders them."""
 
+from typing import Any
+
 from rest_framework import serializers
 
 STATES = ("CLOSED", "OPEN", "HALF_OPEN")
@@ -86,6 +88,40 @@ class HealthSerializer(serializers.Serializer[object]):
     summary = SummarySerializer()
     details = DetailSerializer(many=True)
     timestamp = serializers.DateTimeField()
+
+
+class EventSerializer(serializers.Serializer[object]):
+    id = serializers.IntegerField()
+    breaker = serializers.CharField()
+    kind = serializers.ChoiceField(choices=["transition", "operation"])
+    operation = serializers.CharField(allow_null=True, help_text="An act's: open, close, release, …; else null.")
+    to = serializers.CharField(help_text="The state shown afterwards.")
+    at = serializers.DateTimeField(help_text="By the shared store's clock.")
+    actor = serializers.CharField(allow_null=True)
+    reason = serializers.CharField(allow_null=True)
+    counts = serializers.DictField(help_text="What the decision saw.")
+    durationMs = serializers.IntegerField(allow_null=True, help_text="How long the former state had lasted.")
+    alone = serializers.BooleanField(help_text="By one process for itself, while the shared state was away.")
+
+    def get_fields(self) -> dict[str, Any]:
+        """With those whose names are taken: by Python, and by a serializer's own field."""
+        source = serializers.ChoiceField(choices=["api", "admin", "command", "breaker"])
+        return {**super().get_fields(), "from": serializers.CharField(), "source": source}
+
+
+class PointSerializer(serializers.Serializer[object]):
+    at = serializers.DateTimeField()
+    fires = serializers.IntegerField()
+    successes = serializers.IntegerField()
+    failures = serializers.IntegerField()
+    timeouts = serializers.IntegerField()
+    rejects = serializers.IntegerField()
+    fallbacks = serializers.IntegerField()
+    latencyMean = serializers.FloatField(help_text="Milliseconds, like the percentiles.")
+    p50 = serializers.FloatField()
+    p95 = serializers.FloatField()
+    p99 = serializers.FloatField()
+    secondsOpen = serializers.FloatField()
 
 
 class ActSerializer(serializers.Serializer[object]):

@@ -64,20 +64,20 @@ _HEALTH = {
 _UNHEALTHY = _HEALTH | {"healthy": False, "summary": {"total": 12, "open": 1, "closed": 11, "halfOpen": 0}}
 
 
-def _error(description: str, code: str, message: str) -> OpenApiResponse:
+def error_response(description: str, code: str, message: str) -> OpenApiResponse:
     value = {"success": False, "code": code, "message": message, "requestId": "5f0c2a9e7d7b4f0a9a3f1c2b7e6d5a41"}
     example = OpenApiExample(code, value=value, response_only=True)
     return OpenApiResponse(MonitorErrorSerializer, description=description, examples=[example])
 
 
 _ERRORS = {
-    401: _error(
+    401: error_response(
         "While BREAKER_STATUS_PUBLIC is false: no token, or none that is live.",
         "NOT_AUTHENTICATED",
         "The token is not valid, was revoked or has expired.",
     ),
-    405: _error("It can only be read.", "METHOD_NOT_ALLOWED", 'Method "POST" not allowed.'),
-    500: _error("A fault of the gateway.", "INTERNAL_ERROR", "Something went wrong in the gateway."),
+    405: error_response("It can only be read.", "METHOD_NOT_ALLOWED", 'Method "POST" not allowed.'),
+    500: error_response("A fault of the gateway.", "INTERNAL_ERROR", "Something went wrong in the gateway."),
 }
 _ERROR_HEADERS = [OpenApiParameter("X-Gateway-Error", str, OpenApiParameter.HEADER, response=list(_ERRORS))]
 
@@ -159,18 +159,20 @@ class MayOperate(BasePermission):
         return request.user.has_perm("breaker.operate_breaker")
 
 
-_SEEN_ERRORS = {
-    401: _error("No token, or none that is live.", "NOT_AUTHENTICATED", "The token is not valid."),
-    403: _error("The token lacks the scope.", "FORBIDDEN", MaySee.message),
-    404: _error("No such breaker.", "NOT_FOUND", "No breaker 'MIFOS-Maker-gte'; the closest is MIFOS-Maker-get."),
+SEEN_ERRORS = {
+    401: error_response("No token, or none that is live.", "NOT_AUTHENTICATED", "The token is not valid."),
+    403: error_response("The token lacks the scope.", "FORBIDDEN", MaySee.message),
+    404: error_response(
+        "No such breaker.", "NOT_FOUND", "No breaker 'MIFOS-Maker-gte'; the closest is MIFOS-Maker-get."
+    ),
     500: _ERRORS[500],
 }
-_ACT_ERRORS = _SEEN_ERRORS | {
-    400: _error("The act cannot be done so.", "BAD_REQUEST", "reason: This field is required."),
-    403: _error("The token lacks the scope.", "FORBIDDEN", MayOperate.message),
-    503: _error("Redis is away; nothing was done.", "SERVICE_UNAVAILABLE", Away.default_detail),
+_ACT_ERRORS = SEEN_ERRORS | {
+    400: error_response("The act cannot be done so.", "BAD_REQUEST", "reason: This field is required."),
+    403: error_response("The token lacks the scope.", "FORBIDDEN", MayOperate.message),
+    503: error_response("Redis is away; nothing was done.", "SERVICE_UNAVAILABLE", Away.default_detail),
 }
-_NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="Such as MIFOS-Maker-post.")
+NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="Such as MIFOS-Maker-post.")
 
 
 class BreakerView(APIView):
@@ -182,12 +184,12 @@ class BreakerView(APIView):
         tags=["Circuit breakers"],
         summary="One breaker",
         description="Its entry of the status. Needs the scope `view`.",
-        parameters=[_NAME],
-        responses={200: EntrySerializer, **_SEEN_ERRORS},
+        parameters=[NAME],
+        responses={200: EntrySerializer, **SEEN_ERRORS},
         examples=[OpenApiExample("Calm", value=_ENTRY, response_only=True, status_codes=["200"])],
     )
     def get(self, request: Request, name: str) -> Response:
-        _known(name)
+        known(name)
         return _entry(name)
 
 
@@ -203,7 +205,7 @@ class ActView(APIView):
         "`open` and `close` force the state, `disable` lets calls pass unguarded, and `enable` guards again, each for "
         "`forSeconds` or until released; `release` lifts a force, and `reset` lifts force and disable and closes it. "
         "Needs the scope `operate`.",
-        parameters=[_NAME, OpenApiParameter("action", str, OpenApiParameter.PATH, enum=operations.ACTIONS)],
+        parameters=[NAME, OpenApiParameter("action", str, OpenApiParameter.PATH, enum=operations.ACTIONS)],
         request=ActSerializer,
         responses={200: EntrySerializer, **_ACT_ERRORS},
         examples=[
@@ -236,7 +238,8 @@ class ActView(APIView):
         return _entry(name)
 
 
-def _known(name: str) -> None:
+def known(name: str) -> None:
+    """404 with the closest name, unless there is such a breaker."""
     try:
         operations.check_names([name])
     except UnknownBreaker as error:

@@ -87,6 +87,8 @@ VARIABLES = (
     Variable("BREAKER_OPTIONS", values.breaker_options),
     Variable("BREAKER_NAMESPACE", values.namespace),  # default: from MIFOS_BASE_URL and MIFOS_TENANT_ID
     Variable("BREAKER_STATUS_PUBLIC", boolean, "true"),
+    Variable("BREAKER_HISTORY_MINUTE_DAYS", whole(1, 3660), "30"),
+    Variable("BREAKER_HISTORY_HOUR_DAYS", whole(1, 36600), "400"),
     # The gateway
     Variable("GATEWAY_MAX_REQUEST_BYTES", whole(1, 2**31), str(10 * 2**20)),
     Variable("GATEWAY_DENIED_ROUTES", values.words, empty_counts=True),  # default: mifos_gateway.routes.DEFAULT_DENIED

@@ -112,6 +112,8 @@ BREAKER = {
     # Per breaker, by name or by label, such as {"MIFOS-Maker-post": {"timeout": 60}}.
     "BREAKERS": ENV["BREAKER_OPTIONS"] or {},
     "STATUS_PUBLIC": ENV["BREAKER_STATUS_PUBLIC"],
+    "HISTORY_MINUTE_DAYS": ENV["BREAKER_HISTORY_MINUTE_DAYS"],
+    "HISTORY_HOUR_DAYS": ENV["BREAKER_HISTORY_HOUR_DAYS"],
     "REDIS_ALIAS": "breaker",
 }
 GATEWAY = {

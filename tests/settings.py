@@ -24,3 +24,4 @@ from config.settings import *  # noqa: E402,F403 - the settings read the environ
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 LOGGING_CONFIG = None  # records stay with Python's own root, where caplog finds them
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+BREAKER = {**BREAKER, "HISTORY": False}  # noqa: F405 - no thread beside the tests writes to their database

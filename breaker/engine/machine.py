@@ -66,6 +66,8 @@ class Snapshot:
     switch_until: int | None = None
     act_at: int = 0
     """When the last operator's act was applied, ms; orders acts that are applied again."""
+    acted: dict[str, str] = field(default_factory=dict)
+    """The last operator's act: action, actor, source and reason."""
     why: dict[str, Any] = field(default_factory=dict)
     """The counts behind the last transition."""
 
@@ -275,7 +277,8 @@ def act_on(snapshot: Snapshot, act: Act, now: int) -> Snapshot:
         case Action.RESET:
             changed = {"force": None, "force_until": None, "switch": None, "switch_until": None}
             changed |= _fresh(snapshot, now)
-    return dataclasses.replace(snapshot, rev=act.id, act_at=act.act_at or now, **changed)
+    acted = {"action": act.action.value, "actor": act.actor, "source": act.source, "reason": act.reason}
+    return dataclasses.replace(snapshot, rev=act.id, act_at=act.act_at or now, acted=acted, **changed)
 
 
 def lift_expired(snapshot: Snapshot, now: int) -> Snapshot:

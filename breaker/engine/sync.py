@@ -100,6 +100,7 @@ class Sync:
         tell: Callable[[Any], None] = lambda event: None,
         wants_success: Callable[[], bool] = lambda: False,
         on_lost_data: Callable[[Sequence[str]], None] = lambda names: None,
+        on_start: Callable[[], None] = lambda: None,
     ) -> None:
         self.shared = shared
         self._tell = tell
@@ -107,6 +108,8 @@ class Sync:
         """Whether somebody wants to hear of each success; asked at each beat, because it costs a call some time."""
         self._wants_success = wants_success
         self.on_lost_data = on_lost_data
+        self._on_start = on_start
+        """Called whenever the threads of this process are started; in a forked child again."""
         self.monotonic = monotonic
         self.has_threads = threads
         self.circuits: dict[str, Circuit] = {}
@@ -204,6 +207,7 @@ class Sync:
                     beating = threading.Thread(target=self._beat_for_ever, name="breaker-beat", daemon=True)
                     beating.start()
                     self._beating = beating
+                    self._on_start()
             except RuntimeError as error:  # no more threads to be had: guard alone until there are
                 self.lose(f"no background thread: {error}")
                 return

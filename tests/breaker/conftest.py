@@ -39,8 +39,8 @@ class House(Cluster):
     def __init__(self) -> None:
         clock = Clock()
         super().__init__(0, store=SharedMemory(clock, wall=time.time()), clock=clock)
-        self.cable = Cable(self.store)
-        self.here, self.there = self.worker(store=self.cable), self.worker()
+        self.cable, self.their_cable = Cable(self.store), Cable(self.store)
+        self.here, self.there = self.worker(store=self.cable), self.worker(store=self.their_cable)
         self.workers = [self.here, self.there]
         self.here.tell = listeners.tell
 

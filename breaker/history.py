@@ -1,0 +1,208 @@
+"""History in the database: what happened to breakers, and what they counted by minute and by hour.
+
+It is taken from the shared store, which keeps both until somebody says that they are stored. Everything here may be
+done twice, or by two processes at once, and changes nothing the second time: events are unique by their write's id, and
+a minute's row is written with what the whole minute holds, not added to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from breaker import conf
+from breaker.engine.stores.base import MINUTE_MS, Event, Store
+from breaker.engine.window import Totals, by_name
+from breaker.models import BreakerEvent, HourSample, MinuteSample, Sample, Series
+
+HOUR = timedelta(hours=1)
+EVENTS_AT_ONCE = 500
+ROWS_AT_ONCE = 500
+SERIES_AT_ONCE = 100
+LATE_MS = 2_000
+"""So long after its end a minute is stored: what its last calls counted has arrived by then."""
+_COUNTS = ("successes", "failures", "timeouts", "rejects", "fallbacks", "latency_us")
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def store_events(store: Store, *, alone: bool = False) -> int:
+    """Store what happened since the last time; how many events were new to us. `alone`: of one process for itself."""
+    count = 0
+    while events := store.past(EVENTS_AT_ONCE):
+        told = [_event(event, alone=alone) for event in events if event.event]
+        BreakerEvent.objects.bulk_create(told, ignore_conflicts=True)
+        store.stored(events[-1].cursor)
+        count += len(told)
+        if len(events) < EVENTS_AT_ONCE:
+            break
+    return count
+
+
+def _event(event: Event, *, alone: bool) -> BreakerEvent:
+    said = event.event
+    is_act = said.get("kind") != "transition"
+    expired = said.get("kind") == "expired"
+    why: Mapping[str, Any] = said.get("why") or {}
+    return BreakerEvent(
+        namespace=conf.namespace(),
+        rev=event.rev[:32],
+        breaker=event.name,
+        kind=BreakerEvent.Kind.OPERATION if is_act else BreakerEvent.Kind.TRANSITION,
+        operation="release" if expired else said.get("operation", ""),
+        from_state=said.get("from", ""),
+        to_state=said.get("to", ""),
+        at=moment(event.at),
+        actor=said.get("actor", ""),
+        source=said.get("source") or BreakerEvent.Source.BREAKER,
+        reason="the time that an operator set is over" if expired else said.get("reason", ""),
+        counts={key: value for key, value in why.items() if key != "alone"},
+        duration_ms=said.get("lasted"),
+        alone=alone or bool(why.get("alone")),
+    )
+
+
+def store_minutes(store: Store, now: int, *, running: bool = False) -> None:
+    """Store the minutes that were counted into since the last time and have ended; `running`: the one that runs too."""
+    ended = (now - LATE_MS) // MINUTE_MS
+    due = {number: mark for number, mark in store.due_minutes().items() if running or number < ended}
+    for number in sorted(due):
+        epoch = store.load([]).epoch
+        counted = by_name(store.minutes([number])[number])
+        if store.load([]).epoch != epoch:
+            return  # emptied just now: this would replace what the former one counted
+        _store_minute(epoch, moment(number * MINUTE_MS), counted)
+        store.stored_minutes({number: due[number]})
+
+
+def _store_minute(epoch: str, at: datetime, counted: Mapping[str, Totals]) -> None:
+    series = _series(epoch, counted)
+    rows = [MinuteSample(series=series[name], at=at, **_sums(totals)) for name, totals in counted.items()]
+    _upsert(MinuteSample, rows, "rolled")
+
+
+def _series(epoch: str, names: Iterable[str]) -> dict[str, Series]:
+    namespace = conf.namespace()
+
+    def known() -> dict[str, Series]:
+        return {one.breaker: one for one in Series.objects.filter(namespace=namespace, store=epoch)}
+
+    found = known()
+    if missing := [name for name in names if name not in found]:
+        new = [Series(namespace=namespace, store=epoch, breaker=name) for name in missing]
+        Series.objects.bulk_create(new, ignore_conflicts=True)
+        found = known()
+    return found
+
+
+def _sums(totals: Totals) -> dict[str, Any]:
+    return {name: getattr(totals, name) for name in _COUNTS} | {"histogram": pack(totals.histogram)}
+
+
+def _upsert(model: type[Sample], rows: Sequence[Sample], *more: str) -> None:
+    model._default_manager.bulk_create(
+        rows,
+        batch_size=ROWS_AT_ONCE,
+        update_conflicts=True,
+        unique_fields=("series", "at"),
+        update_fields=(*_COUNTS, "histogram", *more),
+    )
+
+
+def roll_up(now: int) -> bool:
+    """Sum the minutes of one hour that has ended, for some breakers; whether there may be more to do."""
+    this_hour = hour_of(moment(now - LATE_MS))
+    with transaction.atomic():
+        waiting = MinuteSample.objects.filter(rolled=False, at__lt=this_hour)
+        first = waiting.order_by("at").values_list("at", flat=True).first()
+        if first is None:
+            return False
+        hour = hour_of(first)
+        within = {"at__gte": hour, "at__lt": hour + HOUR}
+        series = list(waiting.filter(**within).values_list("series", flat=True).distinct()[:SERIES_AT_ONCE])
+        minutes = MinuteSample.objects.select_for_update().filter(series__in=series, **within).order_by("series", "at")
+        rows = [
+            HourSample(series_id=one, at=hour, **_sums(summed(samples)))
+            for one, samples in groupby(minutes, key=lambda sample: sample.series_id)
+        ]
+        _upsert(HourSample, rows)
+        MinuteSample.objects.filter(series__in=series, **within).update(rolled=True)
+    return True
+
+
+def prune(now: int) -> int:
+    """Drop some of what is older than the settings keep; how many rows."""
+    at = moment(now)
+    minutes, hours = at - timedelta(days=conf.minute_days()), at - timedelta(days=conf.hour_days())
+    return sum(
+        _drop(old)
+        for old in (
+            MinuteSample.objects.filter(at__lt=minutes, rolled=True),
+            HourSample.objects.filter(at__lt=hours),
+            BreakerEvent.objects.filter(at__lt=hours, namespace=conf.namespace()),
+        )
+    )
+
+
+def _drop(old: QuerySet[Any]) -> int:
+    some = list(old.order_by("at").values_list("pk", flat=True)[:ROWS_AT_ONCE])
+    return old.model._default_manager.filter(pk__in=some).delete()[0] if some else 0
+
+
+# -- sums --------------------------------------------------------------------------------------------------------------
+
+
+def summed(samples: Iterable[Sample]) -> Totals:
+    """What several samples hold together."""
+    totals = Totals()
+    for sample in samples:
+        for name in _COUNTS:
+            setattr(totals, name, getattr(totals, name) + getattr(sample, name))
+        totals.histogram.update(unpack(sample.histogram))
+    return totals
+
+
+def pack(histogram: Mapping[int, int]) -> bytes:
+    """A histogram in few bytes: by rising slot, how far from the last one and how many calls, as varints (seven bits a
+    byte, the lowest first, the eighth says that more follow)."""
+    packed, last = bytearray(), 0
+    for slot in sorted(histogram):
+        for number in (slot - last, histogram[slot]):
+            while number > 127:
+                packed.append(number & 127 | 128)
+                number >>= 7
+            packed.append(number)
+        last = slot
+    return bytes(packed)
+
+
+def unpack(packed: bytes | memoryview) -> Counter[int]:
+    numbers: list[int] = []
+    number = shift = 0
+    for byte in bytes(packed):
+        number |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            numbers.append(number)
+            number = shift = 0
+    histogram: Counter[int] = Counter()
+    slot = 0
+    for step, count in zip(numbers[::2], numbers[1::2], strict=True):
+        slot += step
+        histogram[slot] = count
+    return histogram
+
+
+def moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def hour_of(at: datetime) -> datetime:
+    return at.replace(minute=0, second=0, microsecond=0)

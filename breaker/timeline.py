@@ -1,0 +1,235 @@
+"""What was: events, numbers over time, and how available a breaker's callers found it.
+
+Read from the database, after what waits to be stored there has been stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+
+from breaker import conf
+from breaker.engine.machine import State
+from breaker.engine.window import Totals
+from breaker.history import HOUR, hour_of, summed
+from breaker.models import BreakerEvent, HourSample, MinuteSample, Sample
+from breaker.queries import timestamp
+from breaker.recorder import recorder
+from breaker.registry import registry
+
+MOST_POINTS = 1_500
+STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
+"""Seconds between points to choose from, where nobody says."""
+FEW_POINTS = 360
+
+
+class BadSpan(ValueError):
+    """A span or a step that cannot be; the message names the field, the value and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What a breaker counted from `at` on, for one step."""
+
+    at: datetime
+    totals: Totals
+    seconds_open: float
+
+    def as_dict(self) -> dict[str, Any]:
+        counted = self.totals
+        return {
+            "at": timestamp(self.at),
+            "fires": counted.fires,
+            "successes": counted.successes,
+            "failures": counted.failures,
+            "timeouts": counted.timeouts,
+            "rejects": counted.rejects,
+            "fallbacks": counted.fallbacks,
+            "latencyMean": round(counted.latency_mean * 1000, 2),
+            **{f"p{rank}": round(counted.percentile(rank / 100) * 1000, 2) for rank in (50, 95, 99)},
+            "secondsOpen": round(self.seconds_open, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A time in one state, as shown: an operator's word over the computed state."""
+
+    state: State
+    since: datetime
+    until: datetime
+
+    @property
+    def seconds(self) -> float:
+        return (self.until - self.since).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How available a breaker was over a span; an outage lasts from an opening until it is closed."""
+
+    availability: float
+    """Percent of the time not OPEN."""
+    openings: int
+    seconds_open: float
+    longest_outage: float
+    mean_time_to_recovery: float | None
+    """Seconds, over the outages that have ended; None without any."""
+
+    def as_dict(self) -> dict[str, Any]:
+        recovery = self.mean_time_to_recovery
+        return {
+            "availability": round(self.availability, 4),
+            "openings": self.openings,
+            "secondsOpen": round(self.seconds_open, 3),
+            "longestOutage": round(self.longest_outage, 3),
+            "meanTimeToRecovery": None if recovery is None else round(recovery, 3),
+        }
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+def events(name: str | None = None) -> QuerySet[BreakerEvent]:
+    """What happened, the newest first: to one breaker, or to all."""
+    recorder.catch_up()
+    found = BreakerEvent.objects.filter(namespace=conf.namespace())
+    return found.filter(breaker=name) if name else found
+
+
+def as_dict(event: BreakerEvent) -> dict[str, Any]:
+    """An event as JSON has it."""
+    return {
+        "id": event.pk,
+        "breaker": event.breaker,
+        "kind": event.kind,
+        "operation": event.operation or None,
+        "from": event.from_state or None,
+        "to": event.to_state or None,
+        "at": timestamp(event.at),
+        "actor": event.actor or None,
+        "source": event.source,
+        "reason": event.reason or None,
+        "counts": event.counts,
+        "durationMs": event.duration_ms,
+        "alone": event.alone,
+    }
+
+
+# -- numbers over time -------------------------------------------------------------------------------------------------
+
+
+def now() -> datetime:
+    """By the shared store's clock, as far as this process knows it."""
+    return datetime.fromtimestamp(registry.sync.now() / 1000, UTC)
+
+
+def history(name: str, since: datetime, until: datetime, step: int | None = None) -> list[Point]:
+    """What a breaker counted, each `step` seconds (whole minutes) from `since` on; steps without a call too.
+
+    Raises BadSpan.
+    """
+    width = timedelta(seconds=_step(since, until, step))
+    since = _floor(since, width)
+    recorder.catch_up()
+    gathered: dict[int, list[Sample]] = {}
+    for sample in _samples(name, since, until, by_hour=width >= HOUR):
+        gathered.setdefault((sample.at - since) // width, []).append(sample)
+    opened = [span for span in spans(name, since, until) if span.state is State.OPEN]
+    points = -((since - until) // width)
+    return [
+        Point(
+            at=(at := since + number * width),
+            totals=summed(gathered.get(number, ())),
+            seconds_open=sum(_overlap(span, at, at + width) for span in opened),
+        )
+        for number in range(points)
+    ]
+
+
+def _step(since: datetime, until: datetime, step: int | None) -> int:
+    seconds = (until - since).total_seconds()
+    if seconds <= 0:
+        raise BadSpan(f"from={timestamp(since)}: before to={timestamp(until)} is needed")
+    if step is None:
+        return next((some for some in STEPS if seconds / some <= FEW_POINTS), STEPS[-1])
+    if step < 60 or step % 60:
+        raise BadSpan(f"step={step}: whole minutes are needed, in seconds, such as 60")
+    if seconds / step > MOST_POINTS:
+        raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
+    return step
+
+
+def _floor(at: datetime, width: timedelta) -> datetime:
+    epoch = datetime.fromtimestamp(0, UTC)
+    return at - (at - epoch) % width
+
+
+def _samples(name: str, since: datetime, until: datetime, *, by_hour: bool) -> list[Sample]:
+    """Minutes, or hours and of those that have not been summed (or counted into since) the minutes."""
+    mine = {"series__namespace": conf.namespace(), "series__breaker": name, "at__gte": since, "at__lt": until}
+    minutes = MinuteSample.objects.filter(**mine)
+    if not by_hour:
+        return list(minutes)
+    unsummed = {hour_of(at) for at in minutes.filter(rolled=False).values_list("at", flat=True)}
+    hours = [hour for hour in HourSample.objects.filter(**mine) if hour.at not in unsummed]
+    loose = [one for hour in unsummed for one in minutes.filter(at__gte=hour, at__lt=hour + HOUR)]
+    return [*hours, *loose]
+
+
+# -- states over time --------------------------------------------------------------------------------------------------
+
+
+def spans(name: str, since: datetime, until: datetime) -> list[Span]:
+    """The states that a breaker was in, one after the other; the future is left out."""
+    until = min(until, now())
+    moved = BreakerEvent.objects.filter(namespace=conf.namespace(), breaker=name, alone=False).exclude(to_state="")
+    before = moved.filter(at__lt=since).order_by("-at", "-pk").values_list("to_state", flat=True).first()
+    state, began = State[before] if before else State.CLOSED, since
+    found: list[Span] = []
+    for at, to in moved.filter(at__gte=since, at__lt=until).order_by("at", "pk").values_list("at", "to_state"):
+        if State[to] is not state:
+            found.append(Span(state=state, since=began, until=at))
+            state, began = State[to], at
+    if began < until:
+        found.append(Span(state=state, since=began, until=until))
+    return found
+
+
+def summary(name: str, since: datetime, until: datetime) -> Summary:
+    recorder.catch_up()
+    found = spans(name, since, until)
+    lasted = sum(span.seconds for span in found)
+    opened = sum(span.seconds for span in found if span.state is State.OPEN)
+    outages = _outages(found)
+    ended = [seconds for seconds, has_ended in outages if has_ended]
+    return Summary(
+        availability=100.0 * (1 - opened / lasted) if lasted else 100.0,
+        openings=len(outages),
+        seconds_open=opened,
+        longest_outage=max((seconds for seconds, _ in outages), default=0.0),
+        mean_time_to_recovery=sum(ended) / len(ended) if ended else None,
+    )
+
+
+def _outages(found: Sequence[Span]) -> list[tuple[float, bool]]:
+    """Seconds of each outage, and whether it has ended."""
+    outages: list[tuple[float, bool]] = []
+    seconds = 0.0
+    for span in found:
+        if span.state is not State.CLOSED:
+            seconds += span.seconds
+        elif seconds:
+            outages.append((seconds, True))
+            seconds = 0.0
+    if seconds:
+        outages.append((seconds, False))
+    return outages
+
+
+def _overlap(span: Span, since: datetime, until: datetime) -> float:
+    return max(0.0, (min(span.until, until) - max(span.since, since)).total_seconds())

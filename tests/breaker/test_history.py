@@ -1,0 +1,375 @@
+"""History: what happened and what was counted, stored once in the cluster whatever dies or is away meanwhile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from breaker import conf, history, operations, recorder, timeline
+from breaker.engine.circuit import SharedCircuitBreaker
+from breaker.engine.machine import State
+from breaker.engine.stores.base import StoreError
+from breaker.models import BreakerEvent, HourSample, MinuteSample, Series
+from breaker.queries import overview
+from breaker.registry import create_circuit_breaker, registry
+from breaker.testing import fail, rejected, succeed
+from tests.breaker.conftest import House
+
+pytestmark = pytest.mark.django_db
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def breaker(house: House) -> SharedCircuitBreaker:
+    return create_circuit_breaker(name="x", reset_timeout=10).breaker
+
+
+@pytest.fixture(autouse=True)
+def _history(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.BREAKER = {**settings.BREAKER, "HISTORY": True}
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
+
+
+def record() -> None:
+    recorder.record(registry.sync)
+
+
+def told() -> list[tuple[str, ...]]:
+    return [(e.kind, e.operation, e.from_state, e.to_state) for e in BreakerEvent.objects.order_by("at", "pk")]
+
+
+def outage(house: House, breaker: SharedCircuitBreaker) -> None:
+    fail(breaker, 5)
+    house.advance(10)
+    succeed(breaker)
+    house.beat()
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_outage_is_three_events(house: House, breaker: SharedCircuitBreaker) -> None:
+    house.advance(30)
+    outage(house, breaker)
+    record()
+    assert told() == [
+        ("transition", "", "CLOSED", "OPEN"),
+        ("transition", "", "OPEN", "HALF_OPEN"),
+        ("transition", "", "HALF_OPEN", "CLOSED"),
+    ]
+    opened, door, closed = BreakerEvent.objects.order_by("at", "pk")
+    assert (opened.breaker, opened.source, opened.actor, opened.alone) == ("x", "breaker", "", False)
+    assert (opened.counts["failures"], opened.counts["errors"]) == (5, "Failure")
+    assert opened.duration_ms == pytest.approx(30_000, abs=1_000)
+    assert door.duration_ms == pytest.approx(10_000, abs=300)
+    assert closed.counts["trial"] == "success"
+
+
+def test_an_act_is_one_event(house: House, breaker: SharedCircuitBreaker) -> None:
+    operations.act(["x"], "open", actor="ann", source="admin", reason="upgrade", for_seconds=60)
+    house.advance(61)
+    record()
+    assert told() == [("operation", "open", "CLOSED", "OPEN"), ("operation", "release", "OPEN", "CLOSED")]
+    act, ended = BreakerEvent.objects.order_by("at", "pk")
+    assert (act.actor, act.source, act.reason) == ("ann", "admin", "upgrade")
+    assert (ended.actor, ended.source) == ("", "breaker")
+    assert ended.duration_ms == pytest.approx(60_000, abs=500)
+
+
+def test_an_event_is_stored_once_however_often_it_is_read(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage(house, breaker)
+    with monkeypatch.context() as dies:
+        dies.setattr(house.store, "stored", lambda cursor: (_ for _ in ()).throw(StoreError("killed here")))
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                history.store_events(house.store)
+    history.store_events(house.store)
+    history.store_events(house.store)
+    assert len(told()) == 3
+
+
+def test_events_wait_for_the_database(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage(house, breaker)
+
+    def away(*args: Any, **kwargs: Any) -> None:
+        raise DatabaseError("away")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(BreakerEvent.objects, "bulk_create", away)
+        with pytest.raises(DatabaseError):
+            record()
+    house.advance(600)
+    record()
+    assert len(told()) == 3
+
+
+def test_more_events_than_are_read_at_once(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "EVENTS_AT_ONCE", 2)
+    for _ in range(3):
+        outage(house, breaker)
+    record()
+    assert len(told()) == 9
+
+
+def test_what_a_process_did_alone_is_stored_and_marked(house: House, breaker: SharedCircuitBreaker) -> None:
+    house.cable.cut = True
+    house.beat()
+    fail(breaker, 5)
+    record()
+    (event,) = BreakerEvent.objects.all()
+    assert (event.to_state, event.alone) == ("OPEN", True)
+
+
+def test_one_process_at_a_time_stores(house: House, breaker: SharedCircuitBreaker) -> None:
+    fail(breaker, 5)
+    assert house.there.shared is not None
+    assert house.there.shared.claim("history", milliseconds=900)
+    record()
+    assert told() == []
+    house.advance(1)
+    record()
+    assert len(told()) == 1
+
+
+# -- minutes -----------------------------------------------------------------------------------------------------------
+
+
+def minutes() -> list[tuple[str, int, int]]:
+    rows = MinuteSample.objects.order_by("at", "series__breaker")
+    return [(row.series.breaker, row.successes, row.failures) for row in rows]
+
+
+def test_a_minute_is_stored_when_it_has_ended(house: House, breaker: SharedCircuitBreaker) -> None:
+    theirs = SharedCircuitBreaker("x", sync=house.there)
+    succeed(breaker, 3)
+    fail(theirs, 2)
+    house.beat()
+    record()
+    assert minutes() == []
+    house.advance(63)
+    record()
+    assert minutes() == [("x", 3, 2)]
+    row = MinuteSample.objects.get()
+    assert row.at.second == 0
+    assert sum(history.unpack(row.histogram).values()) == 5
+
+
+def test_an_idle_breaker_costs_no_rows(house: House, breaker: SharedCircuitBreaker) -> None:
+    create_circuit_breaker(name="idle")
+    succeed(breaker)
+    for _ in range(5):
+        house.advance(60)
+        record()
+    assert [name for name, _, _ in minutes()] == ["x"]
+
+
+def test_counts_that_come_late_are_put_into_their_minute(house: House, breaker: SharedCircuitBreaker) -> None:
+    theirs = SharedCircuitBreaker("x", sync=house.there)
+    succeed(breaker)
+    succeed(theirs)
+    house.here.beat()
+    house.their_cable.cut = True
+    house.advance(63)
+    record()
+    assert minutes() == [("x", 1, 0)]
+    house.their_cable.cut = False
+    house.advance(3)
+    record()
+    assert minutes() == [("x", 2, 0)]
+
+
+def test_a_redis_that_was_emptied_takes_nothing_back(house: House, breaker: SharedCircuitBreaker) -> None:
+    succeed(breaker, 3)
+    house.beat()
+    recorder.recorder.catch_up()
+    house.store._empty()
+    house.beat()
+    house.beat()
+    succeed(breaker, 2)
+    house.beat()
+    now = timeline.now()
+    points = timeline.history("x", now - HOUR, now + timedelta(minutes=1))
+    assert sum(point.totals.successes for point in points) == 5
+    assert Series.objects.count() == 2
+
+
+def test_without_a_shared_store_a_process_keeps_its_own(alone: Any) -> None:
+    breaker = create_circuit_breaker(name="only").breaker
+    succeed(breaker, 2)
+    fail(breaker, 3)
+    now = timeline.now()
+    (*_, point) = timeline.history("only", now - HOUR, now + timedelta(seconds=1))
+    assert (point.totals.successes, point.totals.failures) == (2, 3)
+    (event,) = timeline.events("only")
+    assert (event.to_state, event.alone) == ("OPEN", False)
+
+
+# -- hours, and the end ------------------------------------------------------------------------------------------------
+
+
+def sample(at: datetime, name: str = "x", **counts: Any) -> None:
+    series, _ = Series.objects.get_or_create(namespace=conf.namespace(), breaker=name, store="s")
+    MinuteSample.objects.create(series=series, at=at, **counts)
+
+
+START = datetime(2026, 11, 20, 10, tzinfo=UTC)
+
+
+def milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def test_an_hour_is_the_sum_of_its_minutes() -> None:
+    for minute in range(0, 60, 20):
+        sample(START + timedelta(minutes=minute), successes=2, latency_us=5, histogram=history.pack({3: 1, 200: 1}))
+    sample(START + HOUR, failures=1)
+    history.roll_up(milliseconds(START + HOUR + timedelta(minutes=5)))
+    (hour,) = HourSample.objects.all()
+    assert (hour.at, hour.successes, hour.latency_us) == (START, 6, 15)
+    assert history.unpack(hour.histogram) == {3: 3, 200: 3}
+    assert not history.roll_up(milliseconds(START + HOUR + timedelta(minutes=5)))
+
+
+def test_an_hour_is_summed_anew_when_a_minute_changes() -> None:
+    sample(START, successes=2)
+    later = milliseconds(START + 2 * HOUR)
+    history.roll_up(later)
+    MinuteSample.objects.update(successes=7, rolled=False)
+    until = START + timedelta(hours=1)
+    assert timeline.history("x", START, until, 3600)[0].totals.successes == 7  # before it is
+    history.roll_up(later)
+    assert HourSample.objects.get().successes == 7
+    assert timeline.history("x", START, until, 3600)[0].totals.successes == 7
+
+
+def test_many_breakers_are_summed_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "SERIES_AT_ONCE", 2)
+    for number in range(5):
+        sample(START, f"b{number}", successes=number)
+    later = milliseconds(START + 2 * HOUR)
+    assert [history.roll_up(later) for _ in range(4)] == [True, True, True, False]
+    assert sorted(HourSample.objects.values_list("successes", flat=True)) == [0, 1, 2, 3, 4]
+
+
+def test_what_is_old_is_dropped_in_steps(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "ROWS_AT_ONCE", 3)
+    settings.BREAKER = {**settings.BREAKER, "HISTORY_MINUTE_DAYS": 2, "HISTORY_HOUR_DAYS": 4}
+    for number in range(5):
+        sample(START + timedelta(minutes=number), rolled=True)
+    sample(START + timedelta(days=2), rolled=True)
+    HourSample.objects.create(series=Series.objects.get(), at=START)
+    BreakerEvent.objects.create(namespace=conf.namespace(), rev="1", breaker="x", at=START)
+    now = milliseconds(START + timedelta(days=3))
+    assert [history.prune(now) for _ in range(3)] == [3, 2, 0]
+    assert MinuteSample.objects.get().at == START + timedelta(days=2)
+    assert history.prune(milliseconds(START + timedelta(days=4, hours=1))) == 3
+    assert not HourSample.objects.exists()
+    assert not BreakerEvent.objects.exists()
+
+
+@given(st.dictionaries(st.integers(0, 1_200), st.integers(1, 10**9), max_size=60))
+def test_a_histogram_is_packed_without_loss(histogram: dict[int, int]) -> None:
+    assert history.unpack(history.pack(histogram)) == Counter(histogram)
+
+
+# -- the recorder ------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_who_wants_no_history_gets_a_thread(settings: Any) -> None:
+    settings.BREAKER = {**settings.BREAKER, "HISTORY": False}
+    made = recorder.Recorder()
+    made.start()
+    assert made._thread is None
+
+
+# -- what an operator sees ---------------------------------------------------------------------------------------------
+
+
+def test_the_overview_has_the_last_ten_minutes(house: House, breaker: SharedCircuitBreaker) -> None:
+    succeed(breaker, 2)
+    house.advance(60)
+    fail(breaker, 1)
+    house.beat()
+    (first, second) = overview().recent["x"]
+    assert (first.successes, second.failures) == (2, 1)
+    assert second.at - first.at == timedelta(minutes=1)
+    house.advance(11 * 60)
+    assert overview().recent == {}
+
+
+def test_minutes_that_have_settled_are_not_read_again(house: House, breaker: SharedCircuitBreaker) -> None:
+    succeed(breaker)
+    house.advance(300)
+    asked: list[int] = []
+    read = house.store.minutes
+    house.store.minutes = lambda numbers: asked.append(len(numbers)) or read(numbers)  # type: ignore[method-assign,func-returns-value]
+    for _ in range(2):
+        assert [minute.successes for minute in overview().recent["x"]] == [1]
+    assert asked == [11, 3]
+
+
+def test_the_overview_knows_the_last_change(house: House, breaker: SharedCircuitBreaker) -> None:
+    fail(breaker, 5)
+    change = overview().changes["x"]
+    assert (change.what, change.actor) == ("OPEN", "")
+    operations.act(["x"], "close", actor="ann", source="api", reason="a drill")
+    change = overview().changes["x"]
+    assert (change.what, change.actor, change.reason) == ("close", "ann", "a drill")
+
+
+def test_the_overview_knows_who_guards_and_who_lags(house: House, breaker: SharedCircuitBreaker) -> None:
+    house.advance(1)
+    assert {worker.process for worker in overview().workers} == {house.here.process, house.there.process}
+    house.their_cable.cut = True
+    fail(breaker, 5)
+    house.advance(3)
+    behind = {worker.process: worker for worker in overview().workers}
+    assert behind[house.there.process].behind > behind[house.here.process].behind == 0
+    assert behind[house.there.process].age_ms > 2_000
+
+
+# -- states over time --------------------------------------------------------------------------------------------------
+
+
+def test_a_summary_counts_outages(house: House, breaker: SharedCircuitBreaker) -> None:
+    house.advance(100)
+    outage(house, breaker)
+    house.advance(90)
+    assert rejected(breaker) is False
+    now = timeline.now()
+    found = timeline.summary("x", now - timedelta(seconds=200), now)
+    assert (found.openings, round(found.seconds_open)) == (1, 10)
+    assert found.availability == pytest.approx(95, abs=0.2)
+    assert found.longest_outage == found.mean_time_to_recovery == pytest.approx(10, abs=0.5)
+
+
+def test_an_outage_that_lasts_has_not_recovered(house: House, breaker: SharedCircuitBreaker) -> None:
+    fail(breaker, 5)
+    house.advance(5)
+    now = timeline.now()
+    found = timeline.summary("x", now - HOUR, now)
+    assert (found.openings, found.mean_time_to_recovery) == (1, None)
+    assert found.longest_outage == pytest.approx(5, abs=0.5)
+
+
+def test_a_state_from_before_the_span_reaches_into_it(house: House, breaker: SharedCircuitBreaker) -> None:
+    operations.act(["x"], "open", actor="ann", source="api", reason="a drill")
+    house.advance(7_200)
+    now = timeline.now()
+    timeline.events()
+    (span,) = timeline.spans("x", now - HOUR, now + HOUR)
+    assert (span.state, span.seconds) == (State.OPEN, 3_600)
+    points = timeline.history("x", now - HOUR, now)
+    assert sum(point.seconds_open for point in points[1:-1]) == 60 * (len(points) - 2)
