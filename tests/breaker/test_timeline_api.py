@@ -1,0 +1,190 @@
+"""Events and history over REST: pages, filters, and who may see them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError
+
+from breaker import conf, operations, recorder, timeline
+from breaker.engine.circuit import SharedCircuitBreaker
+from breaker.models import BreakerEvent
+from breaker.registry import create_circuit_breaker
+from breaker.testing import fail, succeed
+from breaker.timeline_views import moment
+from mifos_gateway.token_memory import memory
+from tests.breaker.conftest import House
+from tests.breaker.test_api import act, ask
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def breaker(house: House, settings: Any, monkeypatch: pytest.MonkeyPatch) -> SharedCircuitBreaker:
+    memory.forget()
+    settings.BREAKER = {**settings.BREAKER, "HISTORY": True}
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
+    return create_circuit_breaker(name="x", reset_timeout=10).breaker
+
+
+def see(path: str) -> Any:
+    answer = ask(path, view=True)
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def test_an_event_has_the_documented_fields(house: House, breaker: SharedCircuitBreaker) -> None:
+    fail(breaker, 5)
+    page = see("x/events")
+    assert [*page] == ["count", "next", "previous", "results"]
+    (event,) = page["results"]
+    assert [*event] == [
+        *("id", "breaker", "kind", "operation", "from", "to", "at", "actor", "source", "reason", "counts"),
+        *("durationMs", "alone"),
+    ]
+    assert (event["breaker"], event["kind"], event["operation"]) == ("x", "transition", None)
+    assert (event["from"], event["to"], event["source"], event["actor"]) == ("CLOSED", "OPEN", "breaker", None)
+    assert event["counts"]["failures"] == 5
+
+
+def test_an_act_is_one_event_and_never_a_transition() -> None:
+    act("x/open", reason="an upgrade", forSeconds=600)
+    (event,) = see("events")["results"]
+    assert (event["kind"], event["operation"], event["actor"], event["source"]) == ("operation", "open", "desk", "api")
+    assert (event["from"], event["to"], event["reason"]) == ("CLOSED", "OPEN", "an upgrade")
+    assert isinstance(event["durationMs"], int)
+
+
+def test_events_come_newest_first_in_pages(house: House, breaker: SharedCircuitBreaker) -> None:
+    for _ in range(3):
+        fail(breaker, 5)
+        house.advance(10)
+        succeed(breaker)
+        house.advance(1)
+    first = see("x/events?page_size=4")
+    assert (first["count"], len(first["results"])) == (9, 4)
+    assert first["results"][0]["to"] == "CLOSED"
+    path = first["next"].partition("/api/v1/circuit-breaker/")[2]
+    assert len(see(path)["results"]) == 4
+
+
+def test_events_can_be_filtered(house: House, breaker: SharedCircuitBreaker) -> None:
+    create_circuit_breaker(name="y")
+    fail(breaker, 5)
+    house.advance(5)
+    act("y/disable")
+    everything = see("events")["results"]
+    assert [event["breaker"] for event in everything] == ["y", "x"]
+    assert [event["breaker"] for event in see("events?kind=operation")["results"]] == ["y"]
+    assert [event["breaker"] for event in see("events?breaker=x")["results"]] == ["x"]
+    newest = everything[0]["at"]
+    assert [event["breaker"] for event in see(f"events?since={newest}")["results"]] == ["y"]
+    assert [event["breaker"] for event in see(f"events?until={newest}")["results"]] == ["x"]
+    assert [event["breaker"] for event in see(f"events?since={everything[1]['id']}")["results"]] == ["y"]
+    assert len(see("events?since=1h")["results"]) == 2
+
+
+def test_history_has_the_documented_points(house: House, breaker: SharedCircuitBreaker) -> None:
+    succeed(breaker, 3)
+    fail(breaker, 4)
+    house.advance(3)
+    page = see("x/history")
+    assert [*page] == ["count", "next", "previous", "results"]
+    assert page["count"] == len(page["results"]) in (60, 61)
+    point = next(point for point in page["results"] if point["fires"])
+    assert [*point] == [
+        *("at", "fires", "successes", "failures", "timeouts", "rejects", "fallbacks", "latencyMean"),
+        *("p50", "p95", "p99", "secondsOpen"),
+    ]
+    assert (point["fires"], point["successes"], point["failures"]) == (7, 3, 4)
+    assert sum(point["secondsOpen"] for point in page["results"]) == pytest.approx(3, abs=0.5)
+
+
+def test_history_of_a_chosen_span_and_step(house: House, breaker: SharedCircuitBreaker) -> None:
+    succeed(breaker)
+    now = timeline.now()
+    since = (now - timedelta(hours=3)).isoformat().replace("+00:00", "Z")
+    page = see(f"x/history?from={since}&to={now.timestamp()}&step=3600")
+    assert len(page["results"]) in (3, 4)
+    assert sum(point["fires"] for point in page["results"]) == 0 or page["results"][-1]["fires"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("from=yesterday", "from='yesterday'"),
+        ("from=2026-13-01T00:00:00Z", "from='2026-13-01T00:00:00Z'"),
+        ("to=&from=0h", "from="),
+        ("step=61", "step=61"),
+        ("step=abc", "step='abc'"),
+        ("step=-60", "step=-60"),
+        ("from=30d&step=60", "step=60"),
+    ],
+)
+def test_what_cannot_be_read_is_named(query: str, said: str) -> None:
+    answer = ask(f"x/history?{query}", view=True)
+    assert answer.status_code == 400
+    assert said in answer.json()["message"]
+
+
+@pytest.mark.parametrize("query", ["since=tomorrow", "kind=opening", "until=9h9"])
+def test_an_event_filter_that_cannot_be_read_is_named(query: str) -> None:
+    answer = ask(f"events?{query}", view=True)
+    assert answer.status_code == 400
+    assert query.partition("=")[2] in answer.json()["message"]
+
+
+@pytest.mark.parametrize("path", ["events", "x/events", "x/history"])
+def test_only_who_may_see_sees(path: str) -> None:
+    assert ask(path).status_code == 401
+    assert ask(path, maker=True, checker=True).status_code == 403
+    assert ask(path, operate=True).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["nobody/events", "nobody/history"])
+def test_a_breaker_that_never_was_is_404(path: str) -> None:
+    answer = ask(path, view=True)
+    assert answer.status_code == 404
+    assert "nobody" in answer.json()["message"]
+
+
+def test_the_events_of_a_breaker_that_is_gone_are_still_there() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    BreakerEvent.objects.create(namespace=conf.namespace(), rev="1", breaker="old", to_state="OPEN", at=at)
+    assert see("old/events")["count"] == 1
+
+
+def test_a_database_that_is_away_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*args: Any) -> None:
+        raise DatabaseError("away")
+
+    monkeypatch.setattr(timeline, "events", away)
+    answer = ask("events", view=True)
+    assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("2026-11-23T14:00:00Z", datetime(2026, 11, 23, 14, tzinfo=UTC)),
+        ("2026-11-23T15:00:00+01:00", datetime(2026, 11, 23, 14, tzinfo=UTC)),
+        ("2026-11-23T15:00:00 01:00", datetime(2026, 11, 23, 14, tzinfo=UTC)),
+        ("2026-11-23T14:00:00", datetime(2026, 11, 23, 14, tzinfo=UTC)),
+        ("2026-11-23", datetime(2026, 11, 23, tzinfo=UTC)),
+        ("1795442400", datetime(2026, 11, 23, 14, tzinfo=UTC)),
+        ("1795442400000", datetime(2026, 11, 23, 14, tzinfo=UTC)),
+    ],
+)
+def test_times_as_people_and_tools_write_them(given: str, meant: datetime) -> None:
+    assert moment("since", given) == meant
+
+
+def test_a_page_that_is_not_there_is_404() -> None:
+    assert ask("events?page=7", view=True).status_code == 404
+
+
+def test_acts_of_commands_are_events_too() -> None:
+    operations.act(["x"], "reset", actor="root", source="command", reason="a drill")
+    assert see("x/events")["results"][0]["source"] == "command"
