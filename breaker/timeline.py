@@ -5,12 +5,15 @@ Read from the database, after what waits to be stored there has been stored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.dateparse import parse_date, parse_datetime
 
 from breaker import conf
 from breaker.engine.machine import State
@@ -25,6 +28,7 @@ MOST_POINTS = 1_500
 STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
 """Seconds between points to choose from, where nobody says."""
 FEW_POINTS = 360
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class BadSpan(ValueError):
@@ -120,6 +124,26 @@ def as_dict(event: BreakerEvent) -> dict[str, Any]:
     }
 
 
+def moment(field: str, given: str) -> datetime:
+    """A time as people and tools write it: ISO 8601 (UTC unless it says otherwise), seconds (or ms) since 1970, or how
+    long ago. Raises BadSpan."""
+    wanted = f"{field}={given!r}: a time such as 2026-11-23T14:00:00Z, or how long ago, such as 24h, is needed"
+    try:
+        if ago := re.fullmatch(r"(\d{1,9})([smhd])", given):
+            return now() - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+        if re.fullmatch(r"\d{9,13}(\.\d+)?", given):
+            seconds = float(given)
+            return datetime.fromtimestamp(seconds / 1000 if seconds >= 10**11 else seconds, UTC)
+        at = parse_datetime(given.replace(" ", "+"))  # a "+" in a query that nobody has quoted
+        if at is None and (day := parse_date(given)) is not None:
+            at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        raise BadSpan(wanted) from None
+    if at is None:
+        raise BadSpan(wanted)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
 # -- numbers over time -------------------------------------------------------------------------------------------------
 
 
@@ -191,11 +215,11 @@ def spans(name: str, since: datetime, until: datetime) -> list[Span]:
     before = moved.filter(at__lt=since).order_by("-at", "-pk").values_list("to_state", flat=True).first()
     state, began = State[before] if before else State.CLOSED, since
     found: list[Span] = []
-    for at, to in moved.filter(at__gte=since, at__lt=until).order_by("at", "pk").values_list("at", "to_state"):
+    for at, to in moved.filter(at__gte=since, at__lte=until).order_by("at", "pk").values_list("at", "to_state"):
         if State[to] is not state:
             found.append(Span(state=state, since=began, until=at))
             state, began = State[to], at
-    if began < until:
+    if began <= until:
         found.append(Span(state=state, since=began, until=until))
     return found
 
@@ -219,15 +243,10 @@ def summary(name: str, since: datetime, until: datetime) -> Summary:
 def _outages(found: Sequence[Span]) -> list[tuple[float, bool]]:
     """Seconds of each outage, and whether it has ended."""
     outages: list[tuple[float, bool]] = []
-    seconds = 0.0
-    for span in found:
-        if span.state is not State.CLOSED:
-            seconds += span.seconds
-        elif seconds:
-            outages.append((seconds, True))
-            seconds = 0.0
-    if seconds:
-        outages.append((seconds, False))
+    for is_out, those in groupby(found, key=lambda span: span.state is not State.CLOSED):
+        if is_out:
+            some = list(those)
+            outages.append((sum(span.seconds for span in some), some[-1] is not found[-1]))
     return outages
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import Error as DatabaseFailure
 from django.db.models import QuerySet
-from django.utils.dateparse import parse_date, parse_datetime
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import PageNumberPagination
@@ -20,11 +18,10 @@ from rest_framework.views import APIView
 from breaker import timeline
 from breaker.models import BreakerEvent
 from breaker.serializers import EventSerializer, PointSerializer
-from breaker.timeline import BadSpan
+from breaker.timeline import BadSpan, moment
 from breaker.views import NAME, SEEN_ERRORS, AlwaysJson, Away, MaySee, error_response, known
 
 HOUR = timedelta(hours=1)
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _EVENT = {
     "id": 4711,
     "breaker": "MIFOS-Maker-post",
@@ -204,23 +201,3 @@ def _step(given: str | None) -> int | None:
         return int(given)
     except ValueError:
         raise ValidationError(f"step={given!r}: seconds are needed, such as 60") from None
-
-
-def moment(field: str, given: str) -> datetime:
-    """A time as people and tools write it: ISO 8601 (UTC unless it says otherwise), seconds (or ms) since 1970, or how
-    long ago."""
-    wanted = f"{field}={given!r}: a time such as 2026-11-23T14:00:00Z, or how long ago, such as 24h, is needed"
-    try:
-        if ago := re.fullmatch(r"(\d{1,9})([smhd])", given):
-            return timeline.now() - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
-        if re.fullmatch(r"\d{9,13}(\.\d+)?", given):
-            seconds = float(given)
-            return datetime.fromtimestamp(seconds / 1000 if seconds >= 10**11 else seconds, UTC)
-        at = parse_datetime(given.replace(" ", "+"))  # a "+" in a query that nobody has quoted
-        if at is None and (day := parse_date(given)) is not None:
-            at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    except (ValueError, OverflowError, OSError):
-        raise ValidationError(wanted) from None
-    if at is None:
-        raise ValidationError(wanted)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from breaker import queries
+from breaker import queries, recorder
 from breaker.engine.sync import Sync
 from breaker.models import OperatorAct
 from breaker.registry import create_circuit_breaker
@@ -235,7 +235,7 @@ def test_an_act_while_the_database_is_away_ends_with_2(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(OperatorAct.objects, "create", away)
     ran = Ran("open", "MIFOS-Maker-get", "--reason", "x")
-    assert (ran.code, "it could not be asked: no such host" in ran.err) == (2, True)
+    assert (ran.code, "could not be asked: no such host" in ran.err) == (2, True)
     assert forced() == [None, None]
 
 
@@ -275,3 +275,95 @@ def test_over_redis_status_ends_with_2_while_it_hangs(
     over_own_redis()
     own_redis.pause()
     assert Ran("status").code == 2
+
+
+# -- history -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _history(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.BREAKER = {**settings.BREAKER, "HISTORY": True}
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
+
+
+@pytest.mark.usefixtures("_history")
+def test_history_tells_what_happened_the_oldest_first(house: House) -> None:
+    open_one()
+    house.advance(5)
+    Ran("disable", "MIFOS-Maker-put", "--reason", "an upgrade,\nlong awaited")
+    head, opened, disabled = Ran("history").out.splitlines()
+    assert head.split()[:2] == ["AT", "(UTC)"]
+    assert opened.split()[2:4] == ["MIFOS-Maker-get", "OPEN"]
+    assert "failures=5" in opened
+    assert disabled.split()[2:6] == ["MIFOS-Maker-put", "disable", "->", "CLOSED"]
+    assert disabled.endswith("(command)  an upgrade, long awaited")
+
+
+@pytest.mark.usefixtures("_history")
+def test_history_of_one_tells_how_available_it_was(house: House) -> None:
+    open_one()
+    house.advance(60)
+    first, head, point, *_ = Ran("history", "MIFOS-Maker-get", "--since", "1h").out.splitlines()
+    assert first.startswith("MIFOS-Maker-get: 98.3")
+    assert "opened 1 times, OPEN for 1 min 0 s in all" in first
+    assert head.startswith("FROM (UTC)")
+    assert point.split()[2:5] == ["5", "5", "0"]
+
+
+@pytest.mark.usefixtures("_history")
+def test_history_as_json_has_what_the_rest_api_has(house: House) -> None:
+    open_one()
+    shown = json.loads(Ran("history", "MIFOS-Maker-get", "--json").out)
+    assert [*shown] == ["from", "to", "breaker", "summary", "history", "events"]
+    assert [event["to"] for event in shown["events"]] == ["OPEN"]
+    assert sum(point["failures"] for point in shown["history"]) == 5
+    assert shown["summary"]["openings"] == 1
+    assert [*json.loads(Ran("history", "--json").out)] == ["from", "to", "events"]
+
+
+@pytest.mark.usefixtures("_history")
+def test_history_of_nothing() -> None:
+    assert Ran("history").out.startswith("Nothing happened since ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["history", "MIFOS-Maker-gte"], "closest is MIFOS-Maker-get"),
+        (["history", "--since", "yesterday"], "--since='yesterday'"),
+        (["watch", "--every", "0", "--times", "1"], "--every is 0"),
+        (["watch", "MIFOS-Maker-gte", "--times", "1"], "closest is MIFOS-Maker-get"),
+    ],
+)
+def test_what_cannot_be_is_named(words: list[str], said: str) -> None:
+    ran = Ran(*words)
+    assert ran.code == 2
+    assert said in ran.err
+
+
+def test_history_without_its_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*args: Any) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr("breaker.timeline.events", away)
+    ran = Ran("history")
+    assert (ran.code, "could not be asked: away" in ran.err) == (2, True)
+
+
+# -- watch -------------------------------------------------------------------------------------------------------------
+
+
+def test_watch_shows_trouble_first_again_and_again() -> None:
+    from breaker.registry import get_breaker
+
+    fail(get_breaker("MIFOS-Maker-put"), 5)
+    ran = Ran("watch", "--times", "2", "--every", "0.01")
+    tables = ran.out.split("NAME ")[1:]
+    assert [table.splitlines()[1].split()[:2] for table in tables] == [["MIFOS-Maker-put", "OPEN"]] * 2
+
+
+def test_watch_says_that_the_store_is_away_and_goes_on(house: House) -> None:
+    house.lose_store()
+    ran = Ran("watch", "--times", "2", "--every", "0.01")
+    assert ran.code == 0
+    assert ran.out.count("the shared store could not be asked") == 2

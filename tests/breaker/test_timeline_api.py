@@ -13,7 +13,7 @@ from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.models import BreakerEvent
 from breaker.registry import create_circuit_breaker
 from breaker.testing import fail, succeed
-from breaker.timeline_views import moment
+from breaker.timeline import moment
 from mifos_gateway.token_memory import memory
 from tests.breaker.conftest import House
 from tests.breaker.test_api import act, ask

@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import sys
+import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +14,24 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from breaker import operations, queries
+from breaker import operations, queries, timeline
 from breaker.engine.machine import State
 from breaker.engine.stores.base import StoreError
+from breaker.models import BreakerEvent
 from breaker.operations import ACTIONS, ActRefused, UnknownBreaker
 from breaker.registry import registry
+from breaker.timeline import BadSpan
 
 NONE_OPEN, ANY_OPEN, COULD_NOT_ASK = 0, 1, 2
 COLUMNS = ("NAME", "STATE", "FORCED", "ERROR RATE", "FIRES", "FAILURES", "TIMEOUTS", "REJECTS", "P95 MS", "JUDGEMENT")
+EVENT_COLUMNS = ("AT (UTC)", "BREAKER", "WHAT", "LASTED BEFORE", "BY", "WHY")
+POINT_COLUMNS = ("FROM (UTC)", "FIRES", "FAILURES", "TIMEOUTS", "REJECTS", "MEAN MS", "P95 MS", "P99 MS", "OPEN S")
+CLEAR = "\x1b[H\x1b[2J"
+MOST_EVENTS = 10_000
 
 
 class Command(BaseCommand):
-    help = "Show the breakers of the whole cluster, or reset, open, close, release, enable or disable them."
+    help = "Show the cluster's breakers, now or in the past, or reset, open, close, release, enable or disable them."
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -32,6 +39,16 @@ class Command(BaseCommand):
         status = verbs.add_parser("status", help="a table; exit 0 none open, 1 any open, 2 could not ask")
         status.add_argument("names", nargs="*", metavar="NAME", help="only these breakers")
         status.add_argument("--json", action="store_true", help="as the status endpoint's data")
+        watch = verbs.add_parser("watch", help="the table again and again, until Ctrl-C")
+        watch.add_argument("names", nargs="*", metavar="NAME", help="only these breakers")
+        watch.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="default: 1")
+        watch.add_argument("--times", type=int, metavar="N", help="end after so many tables")
+        past = verbs.add_parser("history", help="what happened, and with a NAME how available it was and its numbers")
+        past.add_argument("name", nargs="?", metavar="NAME")
+        past.add_argument(
+            "--since", default="24h", metavar="WHEN", help="a time, or how long ago: 24h, 15m; default 24h"
+        )
+        past.add_argument("--json", action="store_true", help="events, summary and points as the REST API has them")
         for action in ACTIONS:
             self._add_action(verbs, action)
 
@@ -45,31 +62,63 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            if options["verb"] == "status":
-                sys.exit(self._status(options["names"], as_json=options["json"]))
-            self._act(options)
-        except (UnknownBreaker, ActRefused) as error:
+            match options["verb"]:
+                case "status":
+                    sys.exit(self._status(options["names"], as_json=options["json"]))
+                case "watch":
+                    self._watch(options["names"], every=options["every"], times=options["times"])
+                case "history":
+                    self._history(options["name"], since=options["since"], as_json=options["json"])
+                case _:
+                    self._act(options)
+        except (UnknownBreaker, ActRefused, BadSpan) as error:
             raise CommandError(str(error), returncode=COULD_NOT_ASK) from error
         except StoreError as error:
             raise CommandError(f"the shared store could not be asked: {error}", returncode=COULD_NOT_ASK) from error
         except DatabaseError as error:
-            message = f"acts are recorded in the database first, and it could not be asked: {error}"
+            message = f"the database, which keeps acts and history, could not be asked: {error}"
             raise CommandError(message, returncode=COULD_NOT_ASK) from error
 
     # -- status ----------------------------------------------------------------------------------------------------
 
     def _status(self, names: Sequence[str], *, as_json: bool) -> int:
-        status = queries.status(must_share=True)
-        entries = list(status.entries)
-        if names:
-            operations.check_names(names)
-            entries = [entry for entry in entries if entry.name in names]
+        status, entries = self._entries(names)
         if as_json:
             shown = status.as_dict() if not names else {entry.name: entry.as_dict() for entry in entries}
             self.stdout.write(json.dumps(shown, indent=2))
         else:
-            self._table([self._row(entry) for entry in entries])
+            self._table(COLUMNS, [self._row(entry) for entry in entries])
         return ANY_OPEN if any(entry.standing.state is State.OPEN for entry in entries) else NONE_OPEN
+
+    def _entries(self, names: Sequence[str]) -> tuple[queries.Status, list[queries.Entry]]:
+        status = queries.status(must_share=True)
+        if not names:
+            return status, list(status.entries)
+        operations.check_names(names)
+        return status, [entry for entry in status.entries if entry.name in names]
+
+    def _watch(self, names: Sequence[str], *, every: float, times: int | None) -> None:
+        """In a terminal each table takes the place of the one before. A store that is away is said, and asked again."""
+        if not every > 0:
+            raise CommandError(f"--every is {every:g}; seconds above 0 are needed", returncode=COULD_NOT_ASK)
+        shown = 0
+        while times is None or shown < times:
+            if shown:
+                time.sleep(every)
+            shown += 1
+            rows, said = [], ""
+            try:
+                status, entries = self._entries(names)
+                rows = [self._row(entry) for entry in sorted(entries, key=_by_trouble)]
+                said = f"{queries.timestamp(status.at)}, {len(entries)} breakers"
+            except StoreError as error:
+                said = f"the shared store could not be asked: {error}"
+            if self.stdout.isatty():
+                self.stdout.write(CLEAR, ending="")
+            self.stdout.write(said)
+            if rows:
+                self._table(COLUMNS, rows)
+            self.stdout.flush()
 
     def _row(self, entry: queries.Entry) -> tuple[str, ...]:
         stats = entry.as_dict()["stats"]
@@ -84,10 +133,37 @@ class Command(BaseCommand):
             entry.judgement,
         )
 
-    def _table(self, rows: Sequence[tuple[str, ...]]) -> None:
-        widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-        for row in (COLUMNS, *rows):
+    def _table(self, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        for row in (columns, *rows):
             self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    # -- history ---------------------------------------------------------------------------------------------------
+
+    def _history(self, name: str | None, *, since: str, as_json: bool) -> None:
+        until = timeline.now()
+        began = timeline.moment("--since", since)
+        if name is not None and not timeline.events(name).exists():
+            operations.check_names([name])
+        happened = timeline.events(name).filter(at__gte=began)
+        points = timeline.history(name, began, until) if name is not None else []
+        summary = timeline.summary(name, began, until) if name is not None else None
+        newest = list(happened[:MOST_EVENTS])
+        if as_json:
+            shown: dict[str, Any] = {"from": queries.timestamp(began), "to": queries.timestamp(until)}
+            if summary is not None:
+                shown |= {"breaker": name, "summary": summary.as_dict(), "history": [one.as_dict() for one in points]}
+            self.stdout.write(json.dumps(shown | {"events": [timeline.as_dict(event) for event in newest]}, indent=2))
+            return
+        if summary is not None:
+            self.stdout.write(_in_words(name or "", summary))
+            counted = [point for point in points if point.totals.fires or point.seconds_open]
+            self._table(POINT_COLUMNS, [_point_row(point) for point in counted])
+            self.stdout.write("")
+        if newest:
+            self._table(EVENT_COLUMNS, [_event_row(event) for event in reversed(newest)])
+        else:
+            self.stdout.write(f"Nothing happened since {queries.timestamp(began)}.")
 
     # -- acts ------------------------------------------------------------------------------------------------------
 
@@ -113,6 +189,46 @@ class Command(BaseCommand):
                 self.stdout.write(f"{one.breaker}: {row.state_before} -> {row.state_after} ({row.action}{until})")
         if any(one.error for one in done):
             raise CommandError("not every act was applied", returncode=COULD_NOT_ASK)
+
+
+def _by_trouble(entry: queries.Entry) -> tuple[int, str]:
+    order = (State.OPEN, State.HALF_OPEN, State.CLOSED)
+    return order.index(entry.standing.state), entry.name
+
+
+def _in_words(name: str, summary: timeline.Summary) -> str:
+    said = f"{name}: {summary.availability:.3f} % available, opened {summary.openings} times"
+    if summary.openings:
+        said += f", OPEN for {_span(summary.seconds_open)} in all, longest outage {_span(summary.longest_outage)}"
+    if summary.mean_time_to_recovery is not None:
+        said += f", recovered in {_span(summary.mean_time_to_recovery)} on average"
+    return said + "."
+
+
+def _point_row(point: timeline.Point) -> tuple[str, ...]:
+    shown = point.as_dict()
+    numbers = ("fires", "failures", "timeouts", "rejects", "latencyMean", "p95", "p99", "secondsOpen")
+    return (f"{point.at:%Y-%m-%d %H:%M}", *(f"{shown[number]:g}" for number in numbers))
+
+
+def _event_row(event: BreakerEvent) -> tuple[str, ...]:
+    what = event.to_state if event.kind == event.Kind.TRANSITION else f"{event.operation} -> {event.to_state}"
+    why = event.reason or " ".join(f"{key}={value}" for key, value in event.counts.items())
+    by = f"{event.actor} ({event.source})" if event.actor else event.source
+    alone = "alone: " if event.alone else ""
+    lasted = "" if event.duration_ms is None else _span(event.duration_ms / 1000)
+    return (f"{event.at:%Y-%m-%d %H:%M:%S}", event.breaker, what, lasted, by, " ".join(f"{alone}{why}".split()))
+
+
+def _span(seconds: float) -> str:
+    """Such as 1 h 4 min, 3 min 20 s, 4.2 s."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def _who() -> str:
