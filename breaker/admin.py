@@ -1,20 +1,17 @@
-"""Operators' acts in the admin: to read, not to change."""
+"""The breakers in the admin: the dashboard, and operators' acts, to read and not to change."""
 
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, URLResolver, path
 
-from breaker.models import OperatorAct
+from breaker import pages
+from breaker.models import Breaker, OperatorAct
 
 
-@admin.register(OperatorAct)
-class OperatorActAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("created_at", "breaker", "action", "actor", "source", "reason", "status", "until")
-    list_filter = ("action", "status", "source", "breaker")
-    search_fields = ("breaker", "actor", "reason")
-    date_hierarchy = "created_at"
-
+class ReadOnly:
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -23,3 +20,35 @@ class OperatorActAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(Breaker)
+class BreakerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """The entry in index and menu that leads to the dashboard."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return pages.may_see(request.user)
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
+        return [path("<path:object_id>/change/", self.change_view, name="breaker_breaker_change")]
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **more: Any) -> HttpResponse:
+        """Where the admin's list of recent actions leads."""
+        return redirect(pages.back_link(object_id))
+
+
+@admin.register(OperatorAct)
+class OperatorActAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("created_at", "breaker", "action", "actor", "source", "reason", "status", "until")
+    list_filter = ("action", "status", "source", "breaker")
+    search_fields = ("breaker", "actor", "reason")
+    date_hierarchy = "created_at"
+
+
+def _first(site: admin.AdminSite) -> None:
+    """Have the dashboard's addresses before the site's own, whichever site the project has chosen."""
+    inherited = site.get_urls
+    site.get_urls = lambda: [*pages.urls(site), *inherited()]  # type: ignore[method-assign]
+
+
+_first(admin.site)

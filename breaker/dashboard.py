@@ -1,0 +1,413 @@
+"""What the dashboard shows of an overview: the sentence, the cards by group, the sparkline. It asks for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlencode
+
+from django.core.paginator import Page, Paginator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from breaker.acting import ACTS
+from breaker.engine.machine import State
+from breaker.queries import Change, Entry, Minute, Overview
+
+PAGE = 50
+"""Cards on a page."""
+MINUTES = 11
+"""Bars of a sparkline: ten minutes and the one that runs."""
+NAMED = 3
+"""Breakers that the sentence names before it counts the rest."""
+SILENT_MS = 2000
+"""A worker unheard for so long is marked."""
+
+STATES = {
+    "trouble": gettext_lazy("open or on trial"),
+    "OPEN": gettext_lazy("open"),
+    "HALF_OPEN": gettext_lazy("half-open"),
+    "CLOSED": gettext_lazy("closed"),
+    "forced": gettext_lazy("forced"),
+    "disabled": gettext_lazy("disabled"),
+}
+_CUSTOM = "custom"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A minute of the sparkline; heights are percent of its busiest one, as text that no locale changes."""
+
+    x: int
+    calls: str
+    failed: str
+    top: str
+    """Where the bar begins, from above."""
+    foot: str
+    """Where its failed part begins, from above."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One breaker as the page shows it."""
+
+    entry: Entry
+    group: str
+    place: int
+    minutes: Sequence[Minute] = ()
+    change: Change | None = None
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @cached_property
+    def label(self) -> str:
+        """Maker POST; a custom breaker's own name."""
+        labels = self.entry.labels
+        return self.name if self.group == _CUSTOM else f"{labels.group.capitalize()} {labels.key.upper()}"
+
+    @property
+    def tone(self) -> str:
+        """What colour and shape follow."""
+        if not self.entry.enabled:
+            return "off"
+        return {State.OPEN: "open", State.HALF_OPEN: "half"}.get(self.entry.standing.state, "closed")
+
+    @property
+    def shape(self) -> str:
+        return {"open": "▲", "half": "◐", "closed": "●", "off": "○"}[self.tone]
+
+    @property
+    def word(self) -> str:
+        return _("DISABLED") if self.tone == "off" else self.entry.state.replace("_", "-")
+
+    @property
+    def shown(self) -> str:
+        """State and operator's word in one, for who is asked to confirm and for what changed since."""
+        marks = [f"forced {self.entry.forced}"] if self.entry.forced else []
+        return ", ".join([self.word, *marks])
+
+    @property
+    def rank(self) -> int:
+        """Trouble first."""
+        if self.tone in ("open", "half"):
+            return 0 if self.tone == "open" else 1
+        if self.entry.judgement == "failing":
+            return 2
+        return 3 if self.held else 4
+
+    @property
+    def held(self) -> bool:
+        """Whether an operator's word, or the options', stands over what the breaker computes."""
+        return bool(self.entry.forced) or not self.entry.enabled
+
+    @property
+    def computed(self) -> str:
+        """What the breaker would do without the operator's word."""
+        return self.entry.computed_state.replace("_", "-")
+
+    @property
+    def since(self) -> datetime:
+        snapshot = self.entry.snapshot
+        return _moment(snapshot.act_at if self.held and snapshot.act_at else snapshot.since)
+
+    @property
+    def trial_at(self) -> datetime | None:
+        """When a trial call may follow."""
+        waits = self.tone == "open" and not self.entry.forced
+        return _moment(self.entry.snapshot.until) if waits else None
+
+    @property
+    def held_until(self) -> datetime | None:
+        """When force or switch ends by itself; None: not before it is released."""
+        snapshot = self.entry.snapshot
+        until = snapshot.force_until if self.entry.enabled else snapshot.switch_until
+        return _moment(until) if until is not None else None
+
+    @property
+    def seen(self) -> str:
+        """What the operator saw, to be compared when the act arrives. A newborn's rev is made up at each look."""
+        snapshot = self.entry.snapshot
+        return f"{self.name} {'new' if snapshot.pristine else snapshot.rev} {self.shown}"
+
+    @property
+    def acts(self) -> list[tuple[str, Any]]:
+        """What makes sense now, with its title."""
+        entry = self.entry
+        fits = {
+            "open": entry.forced != "open",
+            "close": entry.forced != "closed",
+            "release": bool(entry.forced),
+            "disable": entry.enabled,
+            "enable": not entry.enabled,
+        }
+        return [(action, kind.title) for action, kind in ACTS.items() if fits.get(action, True)]
+
+    @property
+    def per_second(self) -> str:
+        return f"{self.entry.totals.fires / self.entry.policy.rolling_count_timeout:.1f}"
+
+    @property
+    def error_rate(self) -> str:
+        return f"{self.entry.totals.deciding_error_rate:.1f}"
+
+    @property
+    def threshold(self) -> str:
+        return f"{self.entry.policy.error_threshold_percentage:g}"
+
+    @property
+    def percentiles(self) -> list[tuple[str, str]]:
+        totals = self.entry.totals
+        return [(f"p{rank}", _latency(totals.percentile(rank / 100), totals.completed)) for rank in (50, 95, 99)]
+
+    @property
+    def counts(self) -> list[tuple[str, int]]:
+        """Of the window, in the order in which they are shown."""
+        totals = self.entry.totals
+        return [
+            (_("fires"), totals.fires),
+            (_("successes"), totals.successes),
+            (_("failures"), totals.failures),
+            (_("timeouts"), totals.timeouts),
+            (_("rejects"), totals.rejects),
+            (_("fallbacks"), totals.fallbacks),
+        ]
+
+    @cached_property
+    def bars(self) -> list[Bar]:
+        if not self.minutes:
+            return []
+        busiest = max(_calls(minute) for minute in self.minutes) or 1
+        first = _whole_minute(_moment(self.entry.now)) - timedelta(minutes=MINUTES - 1)
+        bars = []
+        for minute in self.minutes:
+            x = round((_whole_minute(minute.at) - first) / timedelta(minutes=1))
+            if 0 <= x < MINUTES:
+                calls, failed = (100 * n / busiest for n in (_calls(minute), minute.failures + minute.timeouts))
+                bars.append(
+                    Bar(
+                        x=x * 10,
+                        calls=f"{calls - failed:.0f}",
+                        failed=f"{failed:.0f}",
+                        top=f"{100 - calls:.0f}",
+                        foot=f"{100 - failed:.0f}",
+                    )
+                )
+        return bars
+
+    @property
+    def story(self) -> str:
+        """The sparkline in words."""
+        calls = sum(map(_calls, self.minutes))
+        failed = sum(minute.failures + minute.timeouts for minute in self.minutes)
+        return _("Last 10 minutes: %(calls)d calls, %(failed)d failed") % {"calls": calls, "failed": failed}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    name: str
+    cards: Sequence[Card]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """How things are: `text`, then what is to be said of each of `named`, then `more`."""
+
+    tone: str
+    """calm, watch or trouble: what title and favicon follow."""
+    text: str
+    named: Sequence[Card] = ()
+    more: str = ""
+
+    @property
+    def title(self) -> str:
+        """For the tab: short, and without what moves each second."""
+        names = ", ".join(card.label for card in self.named) + self.more
+        return {"trouble": "▲ ", "watch": "◐ "}.get(self.tone, "") + (f"{self.text} {names}" if names else self.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """What of the breakers is asked for."""
+
+    text: str = ""
+    state: str = ""
+    sort: str = "trouble"
+    page: str = "1"
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Filter:
+        """From a query string; what is unknown counts as not said."""
+        state, by_name = query.get("state", ""), query.get("sort") == "name"
+        return cls(
+            text=query.get("q", "").strip()[:100],
+            state=state if state in STATES else "",
+            sort="name" if by_name else "trouble",
+            page=query.get("p", "1")[:9],
+        )
+
+    def query(self, page: int) -> str:
+        return urlencode({"q": self.text, "state": self.state, "sort": self.sort, "p": page})
+
+    def takes(self, card: Card) -> bool:
+        if self.text.lower() not in f"{card.name} {card.label}".lower():
+            return False
+        entry = card.entry
+        match self.state:
+            case "":
+                return True
+            case "trouble":
+                return card.rank < 2
+            case "forced":
+                return bool(entry.forced)
+            case "disabled":
+                return not entry.enabled
+            case state:
+                return entry.enabled and entry.state == state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """All that the page shows."""
+
+    overview: Overview
+    sentence: Sentence
+    page: Page[Card]
+    asked: Filter
+
+    @property
+    def groups(self) -> list[Group]:
+        found: dict[str, list[Card]] = {}
+        for card in self.page:
+            found.setdefault(card.group, []).append(card)
+        return [Group(name=name, cards=cards) for name, cards in found.items()]
+
+    @property
+    def pages(self) -> list[tuple[int, str]]:
+        """Number and query string of each page; none while one holds all."""
+        count = self.page.paginator.num_pages
+        return [(number, self.asked.query(number)) for number in range(1, count + 1)] if count > 1 else []
+
+    @property
+    def now(self) -> datetime:
+        return self.overview.status.at
+
+    @property
+    def hosts(self) -> int:
+        return len({worker.host for worker in self.overview.workers})
+
+    @property
+    def age(self) -> int:
+        """Seconds, upwards: what changes with each look would be sent with each look."""
+        return max(1, -(-self.overview.age_ms // 1000))
+
+    @property
+    def laggards(self) -> set[str]:
+        return {w.process for w in self.overview.workers if w.behind or w.age_ms > SILENT_MS}
+
+
+def cards(overview: Overview) -> list[Card]:
+    """All breakers, in the order in which their process made them."""
+    own = {entry.name for entry in overview.status.own}
+    return [
+        Card(
+            entry=entry,
+            group=entry.labels.group if entry.name in own else _CUSTOM,
+            place=place,
+            minutes=overview.recent.get(entry.name, ()),
+            change=overview.changes.get(entry.name),
+        )
+        for place, entry in enumerate(overview.status.entries)
+    ]
+
+
+def board(overview: Overview, asked: Filter) -> Board:
+    """One page of what is asked for, and the sentence over all."""
+    every = cards(overview)
+    taken = _sorted((card for card in every if asked.takes(card)), asked.sort)
+    page = Paginator(taken, PAGE).get_page(asked.page)
+    return Board(overview=overview, sentence=sentence(overview, every), page=page, asked=asked)
+
+
+def _sorted(taken: Iterable[Card], by: str) -> list[Card]:
+    """Groups stay together; one with trouble comes first, and in it the worst breaker."""
+    chosen = list(taken)
+    first: dict[str, int] = {}
+    worst: dict[str, int] = {}
+    for card in chosen:
+        first.setdefault(card.group, card.place)
+        worst[card.group] = min(card.rank, worst.get(card.group, card.rank))
+
+    def key(card: Card) -> tuple[int, bool, int, int, str]:
+        by_name = by == "name"
+        # Only an open or trying breaker moves its group: a busy page must not jump about for less.
+        group = 2 if by_name else min(worst[card.group], 2)
+        return group, card.group == _CUSTOM, first[card.group], *((0, card.name) if by_name else (card.rank, ""))
+
+    return sorted(chosen, key=key)
+
+
+def sentence(overview: Overview, every: Sequence[Card]) -> Sentence:
+    """How things are, in one sentence."""
+    said = _sentence(every)
+    if overview.lost and said.tone == "calm":
+        return Sentence(tone="watch", text=said.text, named=said.named, more=said.more)
+    return said
+
+
+def _sentence(every: Sequence[Card]) -> Sentence:
+    if not every:
+        return Sentence(tone="calm", text=_("No breaker has been seen yet."))
+    for tone, rank, text in (
+        ("trouble", 0, ngettext("%d breaker OPEN:", "%d breakers OPEN:", _count(every, 0))),
+        ("watch", 1, ngettext("%d breaker on trial:", "%d breakers on trial:", _count(every, 1))),
+    ):
+        if found := [card for card in every if card.rank == rank]:
+            return _naming(tone, text, found)
+    service = next((card.entry.labels.service for card in every if card.entry.labels.service), "") or _("The service")
+    if held := [card for card in every if card.held]:
+        text = ngettext("%d breaker held by an operator:", "%d breakers held by an operator:", len(held))
+        return _naming("watch", text, held)
+    known = {"service": service, "closed": len(every), "all": len(every)}
+    if not any(card.entry.totals.completed for card in every):
+        return Sentence(
+            tone="calm", text=_("%(service)s has not been called lately: %(closed)d of %(all)d closed.") % known
+        )
+    if failing := [card for card in every if card.rank == 2]:
+        text = ngettext("%d breaker above its threshold:", "%d breakers above their threshold:", len(failing))
+        return _naming("watch", text, failing)
+    return Sentence(tone="calm", text=_("%(service)s is answering: %(closed)d of %(all)d closed.") % known)
+
+
+def _naming(tone: str, text: str, found: Sequence[Card]) -> Sentence:
+    left = len(found) - NAMED
+    more = ngettext(", and %d more", ", and %d more", left) % left if left > 0 else ""
+    return Sentence(tone=tone, text=text % len(found), named=found[:NAMED], more=more)
+
+
+def _count(every: Iterable[Card], rank: int) -> int:
+    return sum(card.rank == rank for card in every)
+
+
+def _calls(minute: Minute) -> int:
+    return minute.successes + minute.failures + minute.timeouts + minute.rejects
+
+
+def _whole_minute(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _latency(seconds: float, completed: int) -> str:
+    if not completed:
+        return "-"
+    if seconds >= 10:
+        return f"{seconds:.0f} s"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"

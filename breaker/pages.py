@@ -1,0 +1,267 @@
+"""The dashboard in the admin: its page, the answer that the page asks for each second, and acting."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.db import Error as DatabaseFailure
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.http import quote_etag
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+
+from breaker import dashboard, operations, queries
+from breaker.acting import ACTS, ActForm
+from breaker.dashboard import Card, Filter
+from breaker.models import Breaker
+from breaker.operations import ActRefused, Done, UnknownBreaker
+from breaker.registry import registry
+
+FRESH = 0.9
+"""Seconds for which what was read serves all who watch."""
+SHARE = 4
+"""At most one part in so many of the time goes into reading, however many breakers there are."""
+VARIANTS = 64
+"""Rendered answers that are kept of one reading: by filter, page and whether who asks may act."""
+
+
+def may_see(user: Any) -> bool:
+    return bool(user.has_perm("breaker.view_breaker")) or may_operate(user)
+
+
+def may_operate(user: Any) -> bool:
+    return bool(user.has_perm("breaker.operate_breaker"))
+
+
+# -- what all who watch share ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    body: bytes
+    etag: str
+    at: int
+    """The shared clock when it was read, ms; of two answers the later one holds."""
+    read_at: float
+
+    @property
+    def age_ms(self) -> int:
+        return round((time.monotonic() - self.read_at) * 1000)
+
+
+@dataclass(slots=True)
+class Watch:
+    """One reading for all who watch this process, and each rendering of it once."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    overview: queries.Overview | None = None
+    known: Any = None
+    fresh_until: float = 0.0
+    read_at: float = 0.0
+    answers: dict[Any, Answer] = field(default_factory=dict)
+
+    def answer(self, asked: Filter, render: Callable[[queries.Overview], str], key: Any) -> Answer:
+        with self.lock:
+            overview = self._overview()
+            found = self.answers.get((asked, key))
+            if found is None:
+                body = render(overview).encode()
+                etag = quote_etag(hashlib.blake2b(body, digest_size=12).hexdigest())
+                at = round(overview.status.at.timestamp() * 1000)
+                found = Answer(body=body, etag=etag, at=at, read_at=self.read_at)
+                if len(self.answers) < VARIANTS:
+                    self.answers[asked, key] = found
+            return found
+
+    def _overview(self) -> queries.Overview:
+        now = time.monotonic()
+        # A transition is news at once; this process heard of it before anybody asks.
+        known = [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
+        if self.overview is None or now >= self.fresh_until or known != self.known:
+            self.overview, self.known, self.answers = queries.overview(), known, {}
+            self.read_at = time.monotonic()
+            self.fresh_until = now + max(FRESH, SHARE * (self.read_at - now))
+        return self.overview
+
+
+watch = Watch()
+
+
+# -- the pages ---------------------------------------------------------------------------------------------------------
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """All breakers as they are now; a script renews it."""
+    if not may_see(request.user):
+        raise PermissionDenied
+    asked = Filter.of(request.GET)
+    board = dashboard.board(queries.overview(), asked)
+    context = admin.site.each_context(request) | {
+        "title": _("Circuit breakers"),
+        "board": board,
+        "asked": asked,
+        "states": dashboard.STATES,
+        "acts": ACTS,
+        "operates": may_operate(request.user),
+        "now_ms": round(board.now.timestamp() * 1000),
+    }
+    return TemplateResponse(request, "breaker/dashboard.html", context)
+
+
+@never_cache
+@require_GET
+def live(request: HttpRequest) -> HttpResponse:
+    """The changing part of the page, ready-made, the same for all who may see the same."""
+    if not admin.site.has_permission(request):
+        return HttpResponse(_("Your session has ended."), status=401, content_type="text/plain")
+    if not may_see(request.user):
+        return HttpResponse(_("You may no longer see the breakers."), status=403, content_type="text/plain")
+    asked, operates = Filter.of(request.GET), may_operate(request.user)
+    answer = watch.answer(asked, lambda overview: _render(overview, asked, operates), operates)
+    headers = {"ETag": answer.etag, "X-Breaker-At": str(answer.at), "X-Breaker-Age": str(answer.age_ms)}
+    if request.headers.get("If-None-Match") == answer.etag:
+        return HttpResponse(status=304, headers=headers)
+    return HttpResponse(answer.body, headers=headers)
+
+
+def _render(overview: queries.Overview, asked: Filter, operates: bool) -> str:
+    board = dashboard.board(overview, asked)
+    return render_to_string("breaker/board.html", {"board": board, "operates": operates})
+
+
+def detail_link(name: str) -> str:
+    """The address of one breaker's own page; "" while there is none."""
+    try:
+        return reverse("admin:breaker_breaker_detail", args=[name])
+    except NoReverseMatch:
+        return ""
+
+
+# -- acting ------------------------------------------------------------------------------------------------------------
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def act(request: HttpRequest) -> HttpResponse:
+    """Ask for reason and duration; once they are given, and nothing has changed meanwhile, act."""
+    if not may_operate(request.user):
+        raise PermissionDenied
+    given = request.POST if request.method == "POST" else request.GET
+    names, action = list(dict.fromkeys(given.getlist("name"))), given.get("action", "")
+    if not names:
+        messages.warning(request, _("Nothing was done: choose one breaker or more."))
+        return redirect("admin:breaker_breaker_changelist")
+    if action not in ACTS:
+        messages.warning(request, _("Nothing was done: choose what to do."))
+        return redirect("admin:breaker_breaker_changelist")
+    confirmed = request.method == "POST" and "confirmed" in request.POST
+    form = ActForm(request.POST if confirmed else None, action=action)
+    chosen = _cards(names)
+    if unknown := [name for name in names if name not in {card.name for card in chosen}]:
+        messages.error(request, _("Nothing was done: there is no breaker %s.") % ", ".join(unknown))
+        return redirect("admin:breaker_breaker_changelist")
+    changed: list[tuple[str, Card]] = []
+    if confirmed and form.is_valid():
+        changed = _changed(request.POST.getlist("seen"), chosen)
+        if not changed:
+            return _do(request, names, action, form)
+    context = admin.site.each_context(request) | {
+        "title": ACTS[action].title,
+        "act": ACTS[action],
+        "action": action,
+        "form": form,
+        "cards": chosen,
+        "changed": changed,
+        "now": timezone.now(),
+    }
+    return TemplateResponse(request, "breaker/act.html", context, status=409 if changed else 200)
+
+
+def _cards(names: list[str]) -> list[Card]:
+    overview = queries.Overview(status=queries.status(names), lost="", workers=[], age_ms=0, recent={}, changes={})
+    found = {card.name: card for card in dashboard.cards(overview)}
+    return [found[name] for name in names if name in found]
+
+
+def _changed(seen: list[str], chosen: list[Card]) -> list[tuple[str, Card]]:
+    """What the operator saw of breakers that are no longer so, and what they are now."""
+    saw = {each.split(" ", 2)[0]: each for each in seen}
+    return [
+        (saw[card.name].split(" ", 2)[-1] if card.name in saw else "", card)
+        for card in chosen
+        if saw.get(card.name) != card.seen
+    ]
+
+
+def _do(request: HttpRequest, names: list[str], action: str, form: ActForm) -> HttpResponse:
+    seconds, reason = form.cleaned_data["for_seconds"], form.cleaned_data["reason"]
+    actor = request.user.get_username()
+    try:
+        done = operations.act(names, action, actor=actor, source="admin", reason=reason, for_seconds=seconds)
+    except (ActRefused, UnknownBreaker) as error:
+        messages.error(request, _("Nothing was done: %s") % error)
+    except DatabaseFailure:
+        messages.error(request, _("Nothing was done: the database, which keeps who did it, is away."))
+    else:
+        for each in done:
+            _log(request, each, action, reason, form.cleaned_data["how_long"])
+        _tell(request, done, action, form.cleaned_data["how_long"])
+    return redirect("admin:breaker_breaker_changelist")
+
+
+def _log(request: HttpRequest, done: Done, action: str, reason: str, how_long: str) -> None:
+    """What Django's history shows."""
+    row = done.row
+    went = (
+        f"{row.state_before} → {row.state_after}" if row.status == row.Status.APPLIED else _("not done: ") + done.error
+    )
+    LogEntry.objects.create(
+        user_id=cast(int, request.user.pk),
+        content_type_id=ContentType.objects.get_for_model(Breaker, for_concrete_model=False).pk,
+        object_id=done.breaker,
+        object_repr=done.breaker,
+        action_flag=CHANGE,
+        change_message=f"{ACTS[action].title}{', ' + how_long if how_long else ''}: {reason} ({went})",
+    )
+
+
+def _tell(request: HttpRequest, done: list[Done], action: str, how_long: str) -> None:
+    fine = [each.breaker for each in done if not each.error]
+    if fine:
+        said = {"what": ACTS[action].title, "names": ", ".join(fine), "long": f", {how_long}" if how_long else ""}
+        told = _("%(what)s%(long)s: %(names)s. All workers follow within 100 ms.") % said
+        messages.success(request, told)
+    for each in done:
+        if each.error:
+            holds = each.row.status == each.row.Status.APPLIED
+            how = _("Done with %(name)s, but: %(why)s") if holds else _("Not done with %(name)s: %(why)s")
+            messages.error(request, how % {"name": each.breaker, "why": each.error})
+
+
+def back_link(name: str) -> str:
+    """Where the admin's history leads: the breaker's own page, or the dashboard filtered to it."""
+    return detail_link(name) or f"{reverse('admin:breaker_breaker_changelist')}?{urlencode({'q': name})}"
+
+
+def urls(site: admin.AdminSite) -> list[URLPattern]:
+    """Addresses in the admin; before its own, since `breaker/` is also Django's index of this app."""
+    return [
+        path("breaker/", site.admin_view(page), name="breaker_breaker_changelist"),
+        path("breaker/live", live, name="breaker_breaker_live"),
+        path("breaker/act", site.admin_view(act), name="breaker_breaker_act"),
+    ]

@@ -1,0 +1,428 @@
+"""The dashboard: what it says, what it shows, who may see it, and what its script is answered each second."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from breaker import dashboard, operations, pages, queries
+from breaker.dashboard import Board, Card, Filter
+from breaker.engine.circuit import SharedCircuitBreaker
+from breaker.engine.sync import Sync
+from breaker.queries import Change, Minute, Overview, Worker
+from breaker.registry import create_circuit_breaker
+from breaker.templatetags.breaker_times import duration
+from breaker.testing import fail, succeed
+from tests.breaker.conftest import House
+from tests.breaker.watchers import BOARD, LIVE, browser, fresh_watch, operator, person, viewer, words
+
+__all__ = ["fresh_watch", "operator", "viewer"]
+pytestmark = pytest.mark.django_db
+Twelve = dict[tuple[str, str], SharedCircuitBreaker]
+
+
+def act(name: str, action: str, **more: Any) -> None:
+    (done,) = operations.act([name], action, actor="ada", source="command", reason="a test", **more)
+    assert not done.error
+
+
+def shown(**asked: str) -> Board:
+    return dashboard.board(queries.overview(), Filter.of(asked))
+
+
+def names(board: Board) -> list[str]:
+    return [card.name for card in board.page]
+
+
+def card(name: str) -> Card:
+    return next(card for card in dashboard.cards(queries.overview()) if card.name == name)
+
+
+def sentence(client: Client) -> str:
+    page = client.get(BOARD).content.decode()
+    (found,) = re.findall(r'<p class="sentence">(.*?)</p>', page, re.DOTALL)
+    return words(found)
+
+
+# -- the sentence ------------------------------------------------------------------------------------------------------
+
+
+def test_calm(twelve: Twelve, viewer: Client) -> None:
+    succeed(twelve["maker", "get"])
+    assert sentence(viewer) == "MIFOS is answering: 12 of 12 closed."
+
+
+def test_calm_without_a_call_is_not_answering(twelve: Twelve, viewer: Client) -> None:
+    assert sentence(viewer) == "MIFOS has not been called lately: 12 of 12 closed."
+
+
+def test_no_breaker(house: House, viewer: Client) -> None:
+    assert sentence(viewer) == "No breaker has been seen yet."
+
+
+def test_open(twelve: Twelve, viewer: Client, house: House) -> None:
+    fail(twelve["maker", "post"], 5)
+    house.advance(48)
+    said = sentence(viewer)
+    assert re.fullmatch(r"1 breaker OPEN: Maker POST since \d\d:\d\d:\d\d UTC \(48 s\), next trial in 12 s", said), said
+
+
+def test_several_open_name_the_first_three(twelve: Twelve) -> None:
+    for key in ("get", "post", "put", "patch"):
+        fail(twelve["maker", key], 5)
+    said = shown().sentence
+    assert (said.text, [card.label for card in said.named], said.more) == (
+        "4 breakers OPEN:",
+        ["Maker GET", "Maker POST", "Maker PUT"],
+        ", and 1 more",
+    )
+
+
+def test_on_trial(twelve: Twelve, viewer: Client, house: House) -> None:
+    fail(twelve["maker", "post"], 5)
+    house.advance(61)
+    assert sentence(viewer).startswith("1 breaker on trial: Maker POST since ")
+
+
+def test_forced_open_counts_as_open(twelve: Twelve, viewer: Client) -> None:
+    act("MIFOS-Maker-post", "open", for_seconds=600)
+    assert re.fullmatch(
+        r"1 breaker OPEN: Maker POST forced open since [\d:]+ UTC \(0 s\), until [\d:]+ UTC", sentence(viewer)
+    )
+
+
+@pytest.mark.parametrize(("action", "words"), [("close", "forced closed"), ("disable", "disabled")])
+def test_what_an_operator_holds_is_no_calm(twelve: Twelve, viewer: Client, action: str, words: str) -> None:
+    succeed(twelve["maker", "get"])
+    act("MIFOS-Maker-post", action)
+    assert sentence(viewer).startswith(f"1 breaker held by an operator: Maker POST {words} since ")
+    assert shown().sentence.tone == "watch"
+
+
+def test_above_the_threshold_before_it_opens(house: House) -> None:
+    breaker = create_circuit_breaker(name="x", volume_threshold=5, error_threshold_percentage=50).breaker
+    generation = breaker.snapshot.id
+    breaker.outcomes.extend((generation, 0.1, kind) for kind in "fffff")
+    assert shown().sentence.text == "1 breaker above its threshold:"
+
+
+def test_a_lost_store_is_told(twelve: Twelve, viewer: Client, house: House) -> None:
+    house.lose_store()
+    page = words(viewer.get(BOARD).content.decode())
+    assert "The shared store is not followed, so these are this process's own numbers:" in page
+    assert shown().sentence.tone == "watch"
+
+
+def test_without_a_shared_store_it_says_so(alone: Sync, viewer: Client) -> None:
+    create_circuit_breaker(name="x")
+    assert "no shared store is configured (REDIS_URL)" in words(viewer.get(BOARD).content.decode())
+
+
+def test_the_title_follows_the_state_and_does_not_move_each_second(
+    twelve: Twelve, viewer: Client, house: House
+) -> None:
+    fail(twelve["maker", "post"], 5)
+    titles = set()
+    for _ in range(3):
+        titles |= set(re.findall("<title>(.*?)</title>", viewer.get(BOARD).content.decode()))
+        house.advance(1)
+    assert titles == {"▲ 1 breaker OPEN: Maker POST"}
+
+
+# -- the cards ---------------------------------------------------------------------------------------------------------
+
+
+def test_cards_are_grouped_by_client(twelve: Twelve) -> None:
+    create_circuit_breaker(name="other")
+    assert [(group.name, len(group.cards)) for group in shown().groups] == [("maker", 6), ("checker", 6), ("custom", 1)]
+
+
+def test_trouble_comes_first(twelve: Twelve) -> None:
+    fail(twelve["checker", "delete"], 5)
+    board = shown()
+    assert [group.name for group in board.groups] == ["checker", "maker"]
+    assert names(board)[0] == "MIFOS-Checker-delete"
+
+
+def test_what_fails_below_its_threshold_moves_nothing(twelve: Twelve) -> None:
+    before = names(shown())
+    succeed(twelve["checker", "delete"], 5)
+    fail(twelve["checker", "delete"], 1)
+    assert names(shown()) == before
+
+
+def test_by_name_trouble_stays_in_its_place(twelve: Twelve) -> None:
+    fail(twelve["checker", "delete"], 5)
+    board = shown(sort="name")
+    assert names(board)[:2] == ["MIFOS-Maker-delete", "MIFOS-Maker-get"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"q": "maker-po"}, ["MIFOS-Maker-post"]),
+        ({"q": "Checker PUT"}, ["MIFOS-Checker-put"]),
+        ({"q": "nothing"}, []),
+        ({"state": "OPEN"}, ["MIFOS-Maker-get", "MIFOS-Maker-put"]),
+        ({"state": "forced"}, ["MIFOS-Maker-put"]),
+        ({"state": "disabled"}, ["MIFOS-Checker-get"]),
+        ({"state": "OPEN", "q": "get"}, ["MIFOS-Maker-get"]),
+        ({"state": "HALF_OPEN"}, []),
+    ],
+)
+def test_the_filter(twelve: Twelve, asked: dict[str, str], found: list[str]) -> None:
+    fail(twelve["maker", "get"], 5)
+    act("MIFOS-Maker-put", "open")
+    act("MIFOS-Checker-get", "disable")
+    assert names(shown(**asked)) == found
+
+
+def test_an_unknown_filter_counts_as_none(twelve: Twelve) -> None:
+    assert len(names(shown(state="'; --", p="x"))) == 12
+
+
+def test_a_thousand_breakers_come_in_pages(house: House, viewer: Client) -> None:
+    for number in range(1000):
+        create_circuit_breaker(name=f"b{number:04}")
+    fail(pages.registry.circuits["b0777"], 5)
+    page = viewer.get(BOARD).content.decode()
+    assert page.count('class="breaker ') == dashboard.PAGE
+    assert names(shown())[0] == "b0777"
+    assert shown(p="20").page.number == 20
+    assert shown(p="99").page.number == 20
+
+
+def test_a_card_shows_the_numbers_of_the_window_without_a_script(house: House, viewer: Client) -> None:
+    breaker = create_circuit_breaker(name="x").breaker
+    for seconds in (0.1, 0.2, 0.3):
+        breaker.call(house.clock.advance, seconds)
+    fail(breaker, 1)
+    text = words(viewer.get(BOARD).content.decode())
+    assert "errors 25.0 % opens above 50 %" in text
+    assert "per second0.1p50" in text
+    assert "fires4successes3failures1timeouts0rejects0fallbacks0" in text
+    assert "1 process on 1 host(s) sees failures" in text
+
+
+def test_a_forced_card_shows_both_states(twelve: Twelve, viewer: Client) -> None:
+    fail(twelve["maker", "get"], 5)
+    act("MIFOS-Maker-get", "close", for_seconds=3600)
+    assert card("MIFOS-Maker-get").shown == "CLOSED, forced closed"
+    text = words(viewer.get(BOARD).content.decode())
+    assert re.search(r"Forced closed until [\d:]+ UTC \(1 h\); by itself: OPEN", text)
+
+
+def test_a_disabled_card_says_so(twelve: Twelve, viewer: Client) -> None:
+    act("MIFOS-Maker-get", "disable")
+    assert "Disabled: calls pass unguarded until released; by itself: CLOSED" in words(
+        viewer.get(BOARD).content.decode()
+    )
+
+
+@pytest.mark.parametrize(("action", "shape"), [("open", "▲"), ("close", "●"), ("disable", "○")])
+def test_each_state_has_a_shape(twelve: Twelve, action: str, shape: str) -> None:
+    act("MIFOS-Maker-get", action)
+    assert card("MIFOS-Maker-get").shape == shape
+
+
+def with_more(**more: Any) -> Overview:
+    found = queries.overview()
+    fields = {name: getattr(found, name) for name in ("status", "lost", "workers", "age_ms", "recent", "changes")}
+    return Overview(**(fields | more))
+
+
+def test_the_sparkline_stands_minutes_where_they_belong(house: House) -> None:
+    create_circuit_breaker(name="x")
+    now = queries.overview().status.at.replace(second=0, microsecond=0)
+    recent = [
+        Minute(at=now - timedelta(minutes=20), failures=99),
+        Minute(at=now - timedelta(minutes=10), successes=10),
+        Minute(at=now, successes=3, failures=1, timeouts=1),
+    ]
+    (found,) = dashboard.cards(with_more(recent={"x": recent[1:]}))
+    assert [(bar.x, bar.calls, bar.failed, bar.top, bar.foot) for bar in found.bars] == [
+        (0, "100", "0", "0", "100"),
+        (100, "30", "20", "50", "80"),
+    ]
+    assert found.story == "Last 10 minutes: 15 calls, 2 failed"
+    (late,) = dashboard.cards(with_more(recent={"x": recent}))
+    assert [bar.x for bar in late.bars] == [0, 100]
+
+
+def test_the_last_change_and_by_whom(house: House, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_circuit_breaker(name="x")
+    change = Change(at=datetime(2026, 11, 23, 14, 2, 11, tzinfo=UTC), what="disable", actor="ada", reason="<upgrade>")
+    found = with_more(changes={"x": change})
+    monkeypatch.setattr(queries, "overview", lambda: found)
+    assert "last: disable 14:02:11 UTC by ada: <upgrade>" in words(viewer.get(BOARD).content.decode())
+
+
+def test_a_worker_that_lags_is_named(house: House, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_circuit_breaker(name="x")
+    workers = [
+        Worker(process="7", host="one", age_ms=100, behind=0),
+        Worker(process="8", host="two", age_ms=100, behind=3),
+    ]
+    found = with_more(workers=workers, age_ms=250)
+    monkeypatch.setattr(queries, "overview", lambda: found)
+    text = words(viewer.get(BOARD).content.decode())
+    assert "2 workers on 2 host(s) report. ▲ 1 lags behind. Numbers are at most 1 s old." in text
+    assert "8 on two: ▲ 3 changes behind" in text
+    assert "7 on one: up to date" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(-1, "0 s"), (12, "12 s"), (60, "1 min"), (108, "1 min 48 s"), (7500, "2 h 5 min"), (273600, "3 d 4 h")],
+)
+def test_durations_in_words(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+# -- who may see it ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("permission", ["view_breaker", "operate_breaker"])
+def test_who_may_see_or_operate_sees(twelve: Twelve, permission: str) -> None:
+    client = browser(person(permission))
+    assert [client.get(address).status_code for address in (BOARD, LIVE)] == [200, 200]
+
+
+def test_staff_without_permission_sees_nothing(twelve: Twelve) -> None:
+    client = browser(person("view_operatoract"))
+    assert [client.get(address).status_code for address in (BOARD, LIVE)] == [403, 403]
+
+
+def test_who_is_no_staff_sees_nothing(twelve: Twelve) -> None:
+    client = browser(person("view_breaker", staff=False))
+    assert client.get(BOARD)["Location"].startswith("/admin/login/")
+    assert client.get(LIVE).status_code == 401
+
+
+def test_a_stranger_is_sent_to_the_login_and_a_script_is_told(twelve: Twelve, client: Client) -> None:
+    assert client.get(BOARD)["Location"] == "/admin/login/?next=/admin/breaker/"
+    answer = client.get(LIVE)
+    assert (answer.status_code, "Location" in answer) == (401, False)
+
+
+def test_index_and_menu_lead_to_it(twelve: Twelve, viewer: Client) -> None:
+    page = viewer.get("/admin/").content.decode()
+    assert page.count('href="/admin/breaker/"') >= 2
+    assert "circuit breakers" in page.lower()
+
+
+def test_who_only_operates_finds_it_in_the_index(twelve: Twelve, operator: Client) -> None:
+    assert 'href="/admin/breaker/"' in operator.get("/admin/").content.decode()
+
+
+def test_only_operators_get_buttons(twelve: Twelve, viewer: Client, operator: Client) -> None:
+    for address in (BOARD, LIVE):
+        assert b"/admin/breaker/act" not in viewer.get(address).content
+        assert b"/admin/breaker/act" in operator.get(address).content
+        assert b"/admin/breaker/act" not in viewer.get(address).content
+
+
+def test_nothing_stands_inline(twelve: Twelve, operator: Client) -> None:
+    fail(twelve["maker", "get"], 5)
+    for address in (BOARD, LIVE, "/admin/breaker/act?action=open&name=MIFOS-Maker-get"):
+        page = operator.get(address).content.decode()
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|javascript:", page), address
+
+
+# -- the live answer ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One item for each time that all breakers were read."""
+    made: list[None] = []
+    read = queries.overview
+
+    def counted() -> Overview:
+        made.append(None)
+        return read()
+
+    monkeypatch.setattr(queries, "overview", counted)
+    return made
+
+
+def test_the_live_answer_is_the_pages_own_markup(twelve: Twelve, viewer: Client) -> None:
+    page, answer = viewer.get(BOARD).content.decode(), viewer.get(LIVE).content.decode()
+    marked = re.compile(r'(?:id|class)="[^"]*"')
+    assert set(marked.findall(answer)) <= set(marked.findall(page))
+    assert 'id="b-MIFOS-Maker-get"' in answer
+
+
+def test_twenty_who_watch_share_one_reading(
+    twelve: Twelve, viewer: Client, operator: Client, readings: list[None]
+) -> None:
+    for _ in range(10):
+        viewer.get(LIVE)
+        operator.get(LIVE)
+    assert len(readings) == 1
+
+
+def test_a_reading_ends(twelve: Twelve, viewer: Client, readings: list[None], monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer.get(LIVE)
+    monkeypatch.setattr(pages.watch, "fresh_until", 0.0)
+    viewer.get(LIVE)
+    assert len(readings) == 2
+
+
+def test_a_transition_is_not_kept_back(twelve: Twelve, viewer: Client) -> None:
+    viewer.get(LIVE)
+    fail(twelve["maker", "post"], 5)
+    assert b"1 breaker OPEN" in viewer.get(LIVE).content
+
+
+def test_each_filter_has_its_answer(twelve: Twelve, viewer: Client) -> None:
+    one, other = viewer.get(LIVE, {"q": "post"}), viewer.get(LIVE, {"q": "put"})
+    assert (b"b-MIFOS-Maker-post" in one.content, b"b-MIFOS-Maker-post" in other.content) == (True, False)
+
+
+def test_many_filters_do_not_fill_the_memory(twelve: Twelve, viewer: Client) -> None:
+    for number in range(pages.VARIANTS + 10):
+        assert viewer.get(LIVE, {"q": str(number)}).status_code == 200
+    assert len(pages.watch.answers) == pages.VARIANTS
+
+
+def test_an_answer_that_is_known_is_not_sent_again(twelve: Twelve, viewer: Client) -> None:
+    first = viewer.get(LIVE)
+    again = viewer.get(LIVE, headers={"If-None-Match": first["ETag"]})
+    assert (again.status_code, again.content, again["ETag"]) == (304, b"", first["ETag"])
+    assert int(again["X-Breaker-At"]) == int(first["X-Breaker-At"])
+    fail(twelve["maker", "post"], 5)
+    assert viewer.get(LIVE, headers={"If-None-Match": first["ETag"]}).status_code == 200
+
+
+def test_who_may_act_gets_another_answer_than_who_sees(twelve: Twelve, viewer: Client, operator: Client) -> None:
+    tag = operator.get(LIVE)["ETag"]
+    assert viewer.get(LIVE, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_the_shared_answer_holds_nothing_of_a_person(twelve: Twelve, operator: Client) -> None:
+    answer = operator.get(LIVE)
+    assert b"csrf" not in answer.content
+    assert b"otto" not in answer.content
+    assert not answer.cookies
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_asking_writes_nothing(twelve: Twelve, viewer: Client, django_assert_max_num_queries: Any) -> None:
+    viewer.get(LIVE)
+    with django_assert_max_num_queries(4) as asked:
+        viewer.get(LIVE)
+    assert all(query["sql"].startswith("SELECT") for query in asked.captured_queries)
+
+
+def test_the_live_answer_is_only_read(twelve: Twelve, operator: Client) -> None:
+    assert operator.post(LIVE).status_code == 405
+
+
+def test_names_are_escaped(house: House, admin_user: User) -> None:
+    create_circuit_breaker(name="a-b.c:d")
+    page = browser(admin_user).get(BOARD).content.decode()
+    assert 'action=open&amp;name=a-b.c%3Ad"' in page
