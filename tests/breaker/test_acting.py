@@ -292,7 +292,7 @@ def may(group: str) -> set[str]:
 
 
 def test_the_groups_are_made() -> None:
-    migration = importlib.import_module("breaker.migrations.0003_breaker_groups")
+    migration = importlib.import_module("breaker.migrations.0004_breaker_groups")
     Group.objects.all().delete()
     Permission.objects.filter(content_type__app_label="breaker", content_type__model="breaker").delete()
     for _ in range(2):
