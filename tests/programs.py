@@ -1,5 +1,6 @@
 """Programs that a test may need and a machine may lack, and the servers that tests start from them."""
 
+import functools
 import os
 import shutil
 import signal
@@ -123,7 +124,11 @@ class PostgresServer:
             subprocess.run([initdb, "-D", data, *options], stdin=secret, cwd=data, check=True, **who, **quiet)
         options = ["-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-c", "fsync=off"]
         self.data = data
-        self.process = subprocess.Popen([postgres, "-D", data, *options], cwd=data, **who, **quiet)
+        self._begin = functools.partial(subprocess.Popen, [postgres, "-D", data, *options], cwd=data, **who, **quiet)
+        self.start()
+
+    def start(self) -> None:
+        self.process = self._begin()
         wait_for(self._answers, "PostgreSQL answers")
 
     def _answers(self) -> bool:
@@ -133,7 +138,11 @@ class PostgresServer:
             return False
         return True
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGQUIT)  # at once, as after a crash
+    def kill(self) -> None:
+        """At once, as after a crash; `start` brings it back with its data."""
+        self.process.send_signal(signal.SIGQUIT)
         self.process.wait()
+
+    def stop(self) -> None:
+        self.kill()
         shutil.rmtree(self.data, ignore_errors=True)
