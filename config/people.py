@@ -1,7 +1,9 @@
 """Django's middleware for people: calls to MIFOS go past it, since they know no cookie, no session and no form."""
 
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
@@ -29,3 +31,15 @@ class AuthenticationMiddleware(_PastCalls, auth.AuthenticationMiddleware):
 
 class MessageMiddleware(_PastCalls, messages.MessageMiddleware):
     pass
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """Whose logins are counted together: the address that the connection or the trusted proxy's header tells."""
+    told = request.META.get(settings.CLIENT_ADDRESS_HEADER or "REMOTE_ADDR", "")
+    try:
+        found = ip_address(told.rpartition(",")[2].strip())  # of a list the last, which the proxy itself has added
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address):  # who has one such address has the 2**64 beside it as well
+        return str(ip_network((found, 64), strict=False).network_address)
+    return str(found)

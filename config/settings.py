@@ -2,6 +2,7 @@
 
 import secrets
 import warnings
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -27,12 +28,13 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "django.contrib.admin",
+    "config.apps.GatewayAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
 ]
 MIDDLEWARE = [
     "mifos_gateway.middleware.RequestIdMiddleware",
@@ -159,6 +161,22 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+# The first only turns away who has failed too often; without its middleware, since config.site answers instead.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # together: nobody can lock another out from elsewhere
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True  # who logged in, when and from where, kept for ever
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "otp_token", "csrfmiddlewaretoken"]
+AXES_CLIENT_IP_CALLABLE = "config.people.client_address"
+CLIENT_ADDRESS_HEADER = (
+    "HTTP_" + ENV["DJANGO_CLIENT_ADDRESS_HEADER"].upper().replace("-", "_")
+    if ENV["DJANGO_CLIENT_ADDRESS_HEADER"]
+    else None
+)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -176,6 +194,7 @@ if ENV["DJANGO_SECURE_PROXY_SSL_HEADER"]:
 SILENCED_SYSTEM_CHECKS = [
     "security.W005",  # HSTS for all subdomains is the domain's owner to decide, not one service's on it
     "security.W021",  # and so is the browsers' preload list
+    "axes.W002",  # its middleware, as said above
 ]
 
 # --- Static files -----------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from mifos_gateway.urls import probe_urlpatterns
 
-admin.site.site_url = "/api/docs/"  # "View site": there is nothing at "/"
-
 urlpatterns = [
     path("api/v1/circuit-breaker/", include("breaker.urls")),
     path("api/v1/", include("mifos_gateway.urls")),

@@ -6,13 +6,16 @@ Ours, DRF's and Django's own; where a call to MIFOS was meant with `sent`, for a
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import Error as DatabaseFailure
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.template import loader
 from django.views import defaults
 from rest_framework import exceptions
 
@@ -132,9 +135,12 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    if exchange.expects_html(request):
-        return defaults.server_error(request)
-    return answer(request, status=500)
+    if not exchange.expects_html(request):
+        return answer(request, status=500)
+    if isinstance(sys.exception(), DatabaseFailure):
+        page = loader.render_to_string("unavailable.html")  # without a request, whose user the database would know
+        return HttpResponse(page, status=503, headers={"Retry-After": "5"})
+    return defaults.server_error(request)
 
 
 def _of_drf_error(request: HttpRequest, error: exceptions.APIException, context: Mapping[str, Any]) -> HttpResponse:

@@ -1,0 +1,136 @@
+"""Who gets into the admin: not who guesses passwords."""
+
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import OperationalError
+from django.test import Client, RequestFactory
+
+from config.people import client_address
+from mifos_gateway import tokens
+
+LOGIN = "/admin/login/?next=/admin/"
+
+
+@pytest.fixture
+def ann(db: None) -> User:
+    return User.objects.create_superuser("ann", password="right")
+
+
+def log_in(client: Client, password: str = "right", name: str = "ann", **more: Any) -> Any:
+    return client.post(LOGIN, {"username": name, "password": password}, **more)
+
+
+def fail(client: Client, times: int, **more: Any) -> list[int]:
+    return [log_in(client, "wrong", **more).status_code for _ in range(times)]
+
+
+def test_the_fifth_failure_shuts_out_and_says_for_how_long(client: Client, ann: User) -> None:
+    assert fail(client, 5) == [200, 200, 200, 200, 429]
+
+    refused = log_in(client)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "900")
+    assert b"15 minutes" in refused.content
+    assert b"axes_reset" in refused.content
+
+
+def test_a_login_forgets_the_failures_before_it(client: Client, ann: User) -> None:
+    fail(client, 4)
+    assert log_in(client).status_code == 302
+
+    assert fail(Client(), 4) == [200] * 4
+
+
+def test_another_name_and_another_address_are_not_shut_out(client: Client, ann: User) -> None:
+    User.objects.create_superuser("ben", password="right")
+    fail(client, 5)
+
+    assert log_in(client, REMOTE_ADDR="192.0.2.7").status_code == 302
+    assert log_in(Client(), name="ben").status_code == 302
+
+
+def test_another_browser_is_no_way_round(client: Client, ann: User) -> None:
+    for number in range(5):
+        fail(client, 1, headers={"user-agent": f"browser {number}"})
+
+    assert log_in(client, headers={"user-agent": "another"}).status_code == 429
+
+
+def test_it_ends_after_its_time_which_more_failures_do_not_prolong(client: Client, ann: User) -> None:
+    fail(client, 5)
+    began = AccessAttempt.objects.get().attempt_time
+    fail(client, 3)
+    assert AccessAttempt.objects.get().attempt_time == began
+
+    AccessAttempt.objects.update(attempt_time=began - timedelta(minutes=16))
+    assert log_in(client).status_code == 302
+
+
+@pytest.mark.parametrize("command", [["axes_reset"], ["axes_reset_username", "ann"]])
+def test_a_command_lets_in_again(client: Client, ann: User, command: list[str]) -> None:
+    fail(client, 5)
+    call_command(*command, stdout=StringIO())
+
+    assert log_in(client).status_code == 302
+
+
+def test_what_is_kept_of_a_failure_is_no_password(client: Client, ann: User) -> None:
+    client.post(LOGIN, {"username": "ann", "password": "a-slip", "otp_token": "123456"})
+
+    kept = str(AccessAttempt.objects.values())
+    assert [word for word in ("a-slip", "123456") if word in kept] == []
+
+
+def test_calls_of_the_api_are_neither_counted_nor_asked_about(client: Client, ann: User) -> None:
+    fail(client, 5)
+    token = tokens.issue("shop", view=True)
+    answers = [
+        client.get("/api/v1/circuit-breaker/MIFOS-Maker-get", headers={"authorization": f"Token {given}"}).status_code
+        for given in [*["wrong"] * 6, token]
+    ]
+
+    assert (429 in answers, answers[-1]) == (False, 200)
+    assert AccessAttempt.objects.count() == 1
+
+
+def test_a_database_that_is_away_is_said_in_words(client: Client, ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("database is locked: hush")
+
+    monkeypatch.setattr("axes.handlers.database.AxesDatabaseHandler.get_failures", away)
+    client.raise_request_exception = False
+    answer = log_in(client)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert b"The database can't be asked" in answer.content
+    assert b"hush" not in answer.content
+
+
+@pytest.mark.parametrize(
+    ("header", "told", "found"),
+    [
+        (None, {}, "127.0.0.1"),
+        (None, {"HTTP_X_REAL_IP": "192.0.2.9"}, "127.0.0.1"),  # nobody said that it may be believed
+        ("HTTP_X_REAL_IP", {"HTTP_X_REAL_IP": "192.0.2.9"}, "192.0.2.9"),
+        ("HTTP_X_FORWARDED_FOR", {"HTTP_X_FORWARDED_FOR": "10.0.0.1, 192.0.2.9"}, "192.0.2.9"),
+        ("HTTP_X_REAL_IP", {"HTTP_X_REAL_IP": "2001:db8::1:2:3:4"}, "2001:db8::"),
+        ("HTTP_X_REAL_IP", {"HTTP_X_REAL_IP": "someone"}, None),
+        ("HTTP_X_REAL_IP", {}, None),
+    ],
+)
+def test_whose_failures_are_counted_together(settings: Any, header: str, told: dict[str, str], found: str) -> None:
+    settings.CLIENT_ADDRESS_HEADER = header
+
+    assert client_address(RequestFactory().post(LOGIN, **told)) == found
+
+
+def test_the_site_has_a_name_of_its_own(client: Client, db: None) -> None:
+    page = client.get(LOGIN).content.decode()
+
+    assert "MIFOS gateway" in page
+    assert "Django" not in page
