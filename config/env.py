@@ -61,6 +61,7 @@ VARIABLES = (
     Variable("DJANGO_SECURE_HSTS_SECONDS", whole(0, 10**9), "31536000"),
     Variable("DJANGO_SECURE_PROXY_SSL_HEADER", values.header_name),
     Variable("DJANGO_CLIENT_ADDRESS_HEADER", values.header_name),
+    Variable("ADMIN_REQUIRE_OTP", boolean, "false"),
     Variable("DATABASE_URL", values.database_url, secret=True),
     Variable("DATABASE_CONN_MAX_AGE", whole(0, 86400), "60"),
     Variable("REDIS_URL", values.redis_url, secret=True),

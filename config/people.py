@@ -8,6 +8,7 @@ from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.http import HttpRequest
+from django_otp import middleware as otp
 
 from mifos_gateway.exchange import MIFOS_PATH
 
@@ -26,6 +27,10 @@ class SessionMiddleware(_PastCalls, sessions.SessionMiddleware):
 
 
 class AuthenticationMiddleware(_PastCalls, auth.AuthenticationMiddleware):
+    pass
+
+
+class OTPMiddleware(_PastCalls, otp.OTPMiddleware):  # type: ignore[misc]
     pass
 
 

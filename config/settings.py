@@ -35,6 +35,9 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "axes",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
 ]
 MIDDLEWARE = [
     "mifos_gateway.middleware.RequestIdMiddleware",
@@ -46,6 +49,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "config.people.AuthenticationMiddleware",
+    "config.people.OTPMiddleware",
     "config.people.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -177,6 +181,8 @@ CLIENT_ADDRESS_HEADER = (
     if ENV["DJANGO_CLIENT_ADDRESS_HEADER"]
     else None
 )
+ADMIN_REQUIRE_OTP = ENV["ADMIN_REQUIRE_OTP"]
+OTP_TOTP_ISSUER = "MIFOS gateway"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -1,0 +1,176 @@
+"""A second factor for the admin: asked of who has one, or of all."""
+
+import re
+import time
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django_otp import devices_for_user
+from django_otp.oath import TOTP
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+LOGIN = "/admin/login/?next=/admin/"
+
+
+@pytest.fixture
+def ann(db: None) -> User:
+    return User.objects.create_superuser("ann", password="right")
+
+
+@pytest.fixture
+def app(ann: User) -> TOTPDevice:
+    return TOTPDevice.objects.create(user=ann, name="app")
+
+
+def code(device: TOTPDevice, seconds_ago: float = 0.0) -> str:
+    """What the user's authenticator shows."""
+    clock = TOTP(device.bin_key, device.step, device.t0, device.digits)
+    clock.time = time.time() - seconds_ago
+    return f"{clock.token():06d}"
+
+
+def log_in(client: Client, **fields: str) -> Any:
+    return client.post(LOGIN, {"username": "ann", "password": "right"} | fields)
+
+
+def is_in(client: Client) -> bool:
+    return client.get("/admin/").status_code == 200
+
+
+def test_who_has_none_is_not_asked(client: Client, ann: User) -> None:
+    assert b"otp_token" not in client.get(LOGIN).content
+    log_in(client)
+
+    assert is_in(client)
+
+
+def test_who_has_one_is_asked_after_the_password_and_let_in_by_the_code(client: Client, app: TOTPDevice) -> None:
+    asked = log_in(client)
+    assert b"enter the code" in asked.content
+    assert not is_in(client)
+
+    log_in(client, otp_device=app.persistent_id, otp_token=code(app))
+    assert is_in(client)
+
+
+def test_the_page_that_asks_is_in_no_cache(client: Client, app: TOTPDevice) -> None:
+    assert "no-store" in log_in(client).headers["Cache-Control"]  # it holds the password, to be sent again
+
+
+@pytest.mark.parametrize("given", ["000000", "", "x", "\0", "9" * 200])
+def test_a_wrong_code_lets_nobody_in(client: Client, app: TOTPDevice, given: str) -> None:
+    wrong = given if given != code(app) else "111111"
+    refused = log_in(client, otp_device=app.persistent_id, otp_token=wrong)
+
+    assert refused.status_code == 200
+    assert not is_in(client)
+
+
+def test_a_code_is_good_once(client: Client, app: TOTPDevice) -> None:
+    given = code(app)
+    log_in(client, otp_device=app.persistent_id, otp_token=given)
+    other = Client()
+    log_in(other, otp_device=app.persistent_id, otp_token=given)
+
+    assert (is_in(client), is_in(other)) == (True, False)
+
+
+def test_an_old_code_and_a_wrong_password_let_nobody_in(client: Client, app: TOTPDevice) -> None:
+    log_in(client, otp_device=app.persistent_id, otp_token=code(app, seconds_ago=600))
+    log_in(client, otp_device=app.persistent_id, otp_token=code(app), password="wrong")
+
+    assert not is_in(client)
+
+
+def test_a_device_of_another_is_no_device_of_ones_own(client: Client, app: TOTPDevice) -> None:
+    ben = TOTPDevice.objects.create(user=User.objects.create_superuser("ben"), name="app")
+    log_in(client, otp_device=ben.persistent_id, otp_token=code(ben))
+
+    assert not is_in(client)
+
+
+def test_one_that_is_not_confirmed_is_not_asked_for(client: Client, app: TOTPDevice) -> None:
+    TOTPDevice.objects.update(confirmed=False)
+    log_in(client)
+
+    assert is_in(client)
+
+
+def test_where_it_is_required_who_has_none_stays_outside(client: Client, ann: User, settings: Any) -> None:
+    settings.ADMIN_REQUIRE_OTP = True
+
+    assert b"has none yet" in log_in(client).content
+    assert not is_in(client)
+
+
+def test_where_it_becomes_required_a_session_without_it_ends(client: Client, app: TOTPDevice, settings: Any) -> None:
+    client.force_login(app.user)
+    settings.ADMIN_REQUIRE_OTP = True
+    assert not is_in(client)
+
+    log_in(client, otp_device=app.persistent_id, otp_token=code(app))
+    assert is_in(client)
+
+
+def test_a_device_that_is_taken_away_takes_its_sessions_with_it(client: Client, app: TOTPDevice, settings: Any) -> None:
+    settings.ADMIN_REQUIRE_OTP = True
+    log_in(client, otp_device=app.persistent_id, otp_token=code(app))
+    app.delete()
+
+    assert not is_in(client)
+
+
+def enrol(*more: str) -> str:
+    told = StringIO()
+    call_command("add_second_factor", "ann", *more, stdout=told)
+    return told.getvalue()
+
+
+def test_the_command_gives_the_first_superuser_an_app_and_recovery_codes(
+    client: Client, ann: User, settings: Any
+) -> None:
+    settings.ADMIN_REQUIRE_OTP = True
+    told = enrol()
+    app, recovery = TOTPDevice.objects.get(), StaticDevice.objects.get()
+
+    assert app.config_url in told
+    assert "issuer=MIFOS%20gateway" in told
+    assert "█" in told
+    codes = re.findall(r"^[a-z2-7]{8}$", told, re.MULTILINE)
+    assert len(codes) == 10
+    log_in(client, otp_device=app.persistent_id, otp_token=code(app))
+    other, again = Client(), Client()
+    for each in (other, again):
+        log_in(each, otp_device=recovery.persistent_id, otp_token=codes[0])
+    assert [is_in(each) for each in (client, other, again)] == [True, True, False]
+
+
+def test_the_command_replaces_only_when_told_to(ann: User) -> None:
+    enrol()
+    before = {device.persistent_id for device in devices_for_user(ann)}
+    with pytest.raises(CommandError, match="--replace"):
+        enrol()
+    assert {device.persistent_id for device in devices_for_user(ann)} == before
+
+    enrol("--replace")
+    after = [device.persistent_id for device in devices_for_user(ann)]
+    assert (len(after), before & set(after)) == (2, set())
+
+
+def test_an_operator_gives_one_to_a_user_and_shows_its_picture(admin_client: Client, ann: User) -> None:
+    form = admin_client.get("/admin/otp_totp/totpdevice/add/").context["adminform"].form
+    fields = {name: form.get_initial_for_field(field, name) for name, field in form.fields.items()}
+    given = {name: value for name, value in fields.items() if value is not None} | {"user": ann.pk, "name": "phone"}
+    made = admin_client.post("/admin/otp_totp/totpdevice/add/", given)
+    device = TOTPDevice.objects.get()
+
+    assert made.status_code == 302
+    page = admin_client.get(f"/admin/otp_totp/totpdevice/{device.pk}/config/")
+    assert device.config_url.replace("&", "&amp;") in page.content.decode()
+    picture = admin_client.get(f"/admin/otp_totp/totpdevice/{device.pk}/qrcode/")
+    assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/svg+xml")
