@@ -1,6 +1,10 @@
-"""The admin with a site of our own (`config.site`), as Django's app of the same label."""
+"""The admin with a site of our own (`config.site`), and others' apps under the names that it shows."""
 
+from axes.apps import AppConfig as AxesConfig
 from django.contrib.admin.apps import AdminConfig
+from django.utils.translation import gettext_lazy as _
+from django_otp.plugins.otp_static.apps import DefaultConfig as StaticConfig
+from django_otp.plugins.otp_totp.apps import DefaultConfig as TotpConfig
 
 
 class GatewayAdminConfig(AdminConfig):
@@ -12,3 +16,15 @@ class GatewayAdminConfig(AdminConfig):
         from django.contrib import admin
 
         admin.site.unregister([AccessLog, AccessFailureLog])  # nothing is written there
+
+
+class FailedLoginsConfig(AxesConfig):  # type: ignore[misc]
+    verbose_name = _("Failed logins")
+
+
+class AuthenticatorsConfig(TotpConfig):  # type: ignore[misc]
+    verbose_name = _("Second factor: authenticator apps")
+
+
+class RecoveryCodesConfig(StaticConfig):  # type: ignore[misc]
+    verbose_name = _("Second factor: recovery codes")

@@ -62,6 +62,7 @@ VARIABLES = (
     Variable("DJANGO_SECURE_PROXY_SSL_HEADER", values.header_name),
     Variable("DJANGO_CLIENT_ADDRESS_HEADER", values.header_name),
     Variable("ADMIN_REQUIRE_OTP", boolean, "false"),
+    Variable("ADMIN_SESSION_HOURS", whole(1, 720), "12"),
     Variable("DATABASE_URL", values.database_url, secret=True),
     Variable("DATABASE_CONN_MAX_AGE", whole(0, 86400), "60"),
     Variable("REDIS_URL", values.redis_url, secret=True),

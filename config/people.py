@@ -3,6 +3,7 @@
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
+from csp import middleware as csp
 from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
@@ -20,6 +21,10 @@ class _PastCalls:
         if request.path_info.startswith(MIFOS_PATH):
             return self.get_response(request)
         return super().__call__(request)  # type: ignore[misc]
+
+
+class CSPMiddleware(_PastCalls, csp.CSPMiddleware):
+    pass
 
 
 class SessionMiddleware(_PastCalls, sessions.SessionMiddleware):

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import dj_database_url
+from csp.constants import NONE, SELF
 
 from config import addresses, devstate, env, logs
 
@@ -34,10 +35,11 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "axes",
+    "config.apps.FailedLoginsConfig",
+    "csp",
     "django_otp",
-    "django_otp.plugins.otp_totp",
-    "django_otp.plugins.otp_static",
+    "config.apps.AuthenticatorsConfig",
+    "config.apps.RecoveryCodesConfig",
 ]
 MIDDLEWARE = [
     "mifos_gateway.middleware.RequestIdMiddleware",
@@ -45,6 +47,7 @@ MIDDLEWARE = [
     "mifos_gateway.middleware.ProbeMiddleware",  # before what judges the host and the scheme
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.people.CSPMiddleware",
     "config.people.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -155,7 +158,6 @@ SPECTACULAR_SETTINGS = {
     ],
     # The sidecar's files instead of a CDN's: the page works without the internet.
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
 }
 
@@ -183,6 +185,17 @@ CLIENT_ADDRESS_HEADER = (
 )
 ADMIN_REQUIRE_OTP = ENV["ADMIN_REQUIRE_OTP"]
 OTP_TOTP_ISSUER = "MIFOS gateway"
+# Nothing inline and nothing of others; what a page needs besides, its view says (config.urls).
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+SESSION_COOKIE_AGE = ENV["ADMIN_SESSION_HOURS"] * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
