@@ -183,6 +183,7 @@ def dict_config(style: str, level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": others},
         "loggers": {
             **{name: {"level": level} for name in ("breaker", "mifos_gateway", "gateway", "config")},
+            "axes": {"level": "WARNING"},  # below that it tells each login's housekeeping
             # Both bring handlers of their own, which these empty lists remove.
             "django": {"handlers": [], "propagate": True, "level": others},
             "django.request": {"filters": ["unforeseen"]},

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import Error as DatabaseFailure
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template import loader
@@ -137,7 +137,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 def server_error(request: HttpRequest) -> HttpResponseBase:
     if not exchange.expects_html(request):
         return answer(request, status=500)
-    if isinstance(sys.exception(), DatabaseFailure):
+    if isinstance(sys.exception(), OperationalError | InterfaceError):
         page = loader.render_to_string("unavailable.html")  # without a request, whose user the database would know
         return HttpResponse(page, status=503, headers={"Retry-After": "5"})
     return defaults.server_error(request)

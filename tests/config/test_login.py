@@ -8,7 +8,7 @@ import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import OperationalError
+from django.db import IntegrityError, OperationalError
 from django.test import Client, RequestFactory
 
 from config.people import client_address
@@ -86,6 +86,16 @@ def test_what_is_kept_of_a_failure_is_no_password(client: Client, ann: User) -> 
     assert [word for word in ("a-slip", "123456") if word in kept] == []
 
 
+def test_the_log_tells_the_shut_out_without_name_and_address(
+    client: Client, ann: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail(client, 5)
+
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("axes")]
+    assert any("Locking out" in line for line in told)
+    assert [line for line in told if '"ann"' in line or "127.0.0.1" in line] == []
+
+
 def test_calls_of_the_api_are_neither_counted_nor_asked_about(client: Client, ann: User) -> None:
     fail(client, 5)
     token = tokens.issue("shop", view=True)
@@ -98,16 +108,25 @@ def test_calls_of_the_api_are_neither_counted_nor_asked_about(client: Client, an
     assert AccessAttempt.objects.count() == 1
 
 
-def test_a_database_that_is_away_is_said_in_words(client: Client, ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (OperationalError("database is locked: hush"), 503, "The database can't be asked"),
+        (IntegrityError("hush"), 500, "Server Error"),
+    ],
+)
+def test_a_database_that_is_away_is_said_in_words(
+    client: Client, ann: User, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
     def away(*_: Any, **__: Any) -> None:
-        raise OperationalError("database is locked: hush")
+        raise error
 
     monkeypatch.setattr("axes.handlers.database.AxesDatabaseHandler.get_failures", away)
     client.raise_request_exception = False
     answer = log_in(client)
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert b"The database can't be asked" in answer.content
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (status, "5" if status == 503 else None)
+    assert said in answer.content.decode()
     assert b"hush" not in answer.content
 
 

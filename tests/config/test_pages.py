@@ -20,6 +20,7 @@ INLINE = re.compile(
 )
 PAGES = [
     "/admin/",
+    "/admin/breaker/",
     "/admin/auth/user/",
     "/admin/auth/user/add/",
     "/admin/mifos_gateway/consumer/",
