@@ -23,6 +23,8 @@ MINUTES = 11
 """Bars of a sparkline: ten minutes and the one that runs."""
 NAMED = 3
 """Breakers that the sentence names before it counts the rest."""
+FRESH = 0.9
+"""Seconds for which one reading serves all who watch."""
 SILENT_MS = 2000
 """A worker unheard for so long is marked."""
 
@@ -135,6 +137,15 @@ class Card:
         return f"{self.name} {'new' if snapshot.pristine else snapshot.rev} {self.shown}"
 
     @property
+    def changed(self) -> str:
+        """The last change and by whom, where that is more than the state's own beginning."""
+        change = self.change
+        if change is None or not change.actor:
+            return _("by itself") if change else ""
+        what = ACTS[change.what].title if change.what in ACTS else change.what
+        return f"{what}, {change.actor}: {change.reason}" if change.reason else f"{what}, {change.actor}"
+
+    @property
     def acts(self) -> list[tuple[str, Any]]:
         """What makes sense now, with its title."""
         entry = self.entry
@@ -163,6 +174,16 @@ class Card:
     def percentiles(self) -> list[tuple[str, str]]:
         totals = self.entry.totals
         return [(f"p{rank}", _latency(totals.percentile(rank / 100), totals.completed)) for rank in (50, 95, 99)]
+
+    @property
+    def witnesses(self) -> str:
+        """How many processes see it fail, on how many hosts."""
+        totals = self.entry.totals
+        if not totals.processes:
+            return ""
+        text = ngettext("%(count)d process on %(hosts)s sees", "%(count)d processes on %(hosts)s see", totals.processes)
+        seen = text % {"count": totals.processes, "hosts": _hosts(totals.hosts)}
+        return _("%(seen)s failures") % {"seen": seen}
 
     @property
     def counts(self) -> list[tuple[str, int]]:
@@ -303,7 +324,14 @@ class Board:
     @property
     def age(self) -> int:
         """Seconds, upwards: what changes with each look would be sent with each look."""
-        return max(1, -(-self.overview.age_ms // 1000))
+        return -(-(self.overview.age_ms + round(FRESH * 1000)) // 1000)
+
+    @property
+    def reporting(self) -> str:
+        """How many workers, on how many hosts."""
+        count = len(self.overview.workers)
+        workers = ngettext("%d worker", "%d workers", count) % count
+        return _("%(workers)s on %(hosts)s") % {"workers": workers, "hosts": _hosts(self.hosts)}
 
     @property
     def laggards(self) -> set[str]:
@@ -367,7 +395,7 @@ def _sentence(every: Sequence[Card]) -> Sentence:
         ("watch", 1, ngettext("%d breaker on trial:", "%d breakers on trial:", _count(every, 1))),
     ):
         if found := [card for card in every if card.rank == rank]:
-            return _naming(tone, text, found)
+            return _naming(tone, text, found, _others(every, rank))
     service = next((card.entry.labels.service for card in every if card.entry.labels.service), "") or _("The service")
     if held := [card for card in every if card.held]:
         text = ngettext("%d breaker held by an operator:", "%d breakers held by an operator:", len(held))
@@ -383,10 +411,23 @@ def _sentence(every: Sequence[Card]) -> Sentence:
     return Sentence(tone="calm", text=_("%(service)s is answering: %(closed)d of %(all)d closed.") % known)
 
 
-def _naming(tone: str, text: str, found: Sequence[Card]) -> Sentence:
+def _others(every: Sequence[Card], rank: int) -> str:
+    """What else is not as it should be, counted."""
+    trying = _count(every, 1) if rank == 0 else 0
+    held = sum(card.held for card in every if card.rank > 1)
+    said = [ngettext("%d on trial", "%d on trial", trying) % trying] if trying else []
+    said += [ngettext("%d held by an operator", "%d held by an operator", held) % held] if held else []
+    return "; " + _("also %s") % ", ".join(said) if said else ""
+
+
+def _naming(tone: str, text: str, found: Sequence[Card], others: str = "") -> Sentence:
     left = len(found) - NAMED
-    more = ngettext(", and %d more", ", and %d more", left) % left if left > 0 else ""
+    more = (ngettext(", and %d more", ", and %d more", left) % left if left > 0 else "") + others
     return Sentence(tone=tone, text=text % len(found), named=found[:NAMED], more=more)
+
+
+def _hosts(count: int) -> str:
+    return ngettext("%d host", "%d hosts", count) % count
 
 
 def _count(every: Iterable[Card], rank: int) -> int:

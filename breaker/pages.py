@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -33,8 +32,9 @@ from breaker.models import Breaker
 from breaker.operations import ActRefused, Done, UnknownBreaker
 from breaker.registry import registry
 
-FRESH = 0.9
-"""Seconds for which what was read serves all who watch."""
+HELD_UP = 0.2
+"""Seconds that who watches waits while another reads; then the last answer must do, lest a store that hangs take all
+threads."""
 SHARE = 4
 """At most one part in so many of the time goes into reading, however many breakers there are."""
 VARIANTS = 64
@@ -76,18 +76,29 @@ class Watch:
     read_at: float = 0.0
     answers: dict[Any, Answer] = field(default_factory=dict)
 
-    def answer(self, asked: Filter, render: Callable[[queries.Overview], str], key: Any) -> Answer:
-        with self.lock:
+    def answer(self, asked: Filter, operates: bool) -> Answer | None:
+        """None: there is none yet, and whoever makes it is held up."""
+        if not self.lock.acquire(timeout=HELD_UP):
+            return self.answers.get((asked, operates))
+        try:
             overview = self._overview()
-            found = self.answers.get((asked, key))
-            if found is None:
-                body = render(overview).encode()
-                etag = quote_etag(hashlib.blake2b(body, digest_size=12).hexdigest())
-                at = round(overview.status.at.timestamp() * 1000)
-                found = Answer(body=body, etag=etag, at=at, read_at=self.read_at)
-                if len(self.answers) < VARIANTS:
-                    self.answers[asked, key] = found
-            return found
+            found = self.answers.get((asked, operates))
+            return found or self._render(overview, asked, operates)
+        finally:
+            self.lock.release()
+
+    def _render(self, overview: queries.Overview, asked: Filter, operates: bool) -> Answer:
+        board = dashboard.board(overview, asked)
+        body = render_to_string("breaker/board.html", {"board": board, "operates": operates}).encode()
+        made = Answer(
+            body=body,
+            etag=quote_etag(hashlib.blake2b(body, digest_size=12).hexdigest()),
+            at=round(overview.status.at.timestamp() * 1000),
+            read_at=self.read_at,
+        )
+        if len(self.answers) < VARIANTS:
+            self.answers[asked, operates] = made
+        return made
 
     def _overview(self) -> queries.Overview:
         now = time.monotonic()
@@ -96,7 +107,7 @@ class Watch:
         if self.overview is None or now >= self.fresh_until or known != self.known:
             self.overview, self.known, self.answers = queries.overview(), known, {}
             self.read_at = time.monotonic()
-            self.fresh_until = now + max(FRESH, SHARE * (self.read_at - now))
+            self.fresh_until = now + max(dashboard.FRESH, SHARE * (self.read_at - now))
         return self.overview
 
 
@@ -132,17 +143,13 @@ def live(request: HttpRequest) -> HttpResponse:
         return HttpResponse(_("Your session has ended."), status=401, content_type="text/plain")
     if not may_see(request.user):
         return HttpResponse(_("You may no longer see the breakers."), status=403, content_type="text/plain")
-    asked, operates = Filter.of(request.GET), may_operate(request.user)
-    answer = watch.answer(asked, lambda overview: _render(overview, asked, operates), operates)
+    answer = watch.answer(Filter.of(request.GET), may_operate(request.user))
+    if answer is None:
+        return HttpResponse(_("Still reading; ask again."), status=503, content_type="text/plain")
     headers = {"ETag": answer.etag, "X-Breaker-At": str(answer.at), "X-Breaker-Age": str(answer.age_ms)}
     if request.headers.get("If-None-Match") == answer.etag:
         return HttpResponse(status=304, headers=headers)
     return HttpResponse(answer.body, headers=headers)
-
-
-def _render(overview: queries.Overview, asked: Filter, operates: bool) -> str:
-    board = dashboard.board(overview, asked)
-    return render_to_string("breaker/board.html", {"board": board, "operates": operates})
 
 
 def detail_link(name: str) -> str:

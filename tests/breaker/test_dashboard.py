@@ -132,6 +132,14 @@ def test_the_title_follows_the_state_and_does_not_move_each_second(
     assert titles == {"▲ 1 breaker OPEN: Maker POST"}
 
 
+def test_what_else_is_wrong_is_counted(twelve: Twelve, house: House) -> None:
+    fail(twelve["maker", "get"], 5)
+    house.advance(61)
+    fail(twelve["maker", "put"], 5)
+    act("MIFOS-Maker-post", "close")
+    assert shown().sentence.more == "; also 1 on trial, 1 held by an operator"
+
+
 # -- the cards ---------------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +212,7 @@ def test_a_card_shows_the_numbers_of_the_window_without_a_script(house: House, v
     assert "errors 25.0 % opens above 50 %" in text
     assert "per second0.1p50" in text
     assert "fires4successes3failures1timeouts0rejects0fallbacks0" in text
-    assert "1 process on 1 host(s) sees failures" in text
+    assert "1 process on 1 host sees failures" in text
 
 
 def test_a_forced_card_shows_both_states(twelve: Twelve, viewer: Client) -> None:
@@ -257,7 +265,7 @@ def test_the_last_change_and_by_whom(house: House, viewer: Client, monkeypatch: 
     change = Change(at=datetime(2026, 11, 23, 14, 2, 11, tzinfo=UTC), what="disable", actor="ada", reason="<upgrade>")
     found = with_more(changes={"x": change})
     monkeypatch.setattr(queries, "overview", lambda: found)
-    assert "last: disable 14:02:11 UTC by ada: <upgrade>" in words(viewer.get(BOARD).content.decode())
+    assert "Disable, ada: <upgrade>" in words(viewer.get(BOARD).content.decode())
 
 
 def test_a_worker_that_lags_is_named(house: House, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +277,7 @@ def test_a_worker_that_lags_is_named(house: House, viewer: Client, monkeypatch: 
     found = with_more(workers=workers, age_ms=250)
     monkeypatch.setattr(queries, "overview", lambda: found)
     text = words(viewer.get(BOARD).content.decode())
-    assert "2 workers on 2 host(s) report. ▲ 1 lags behind. Numbers are at most 1 s old." in text
+    assert "2 workers on 2 hosts report. ▲ 1 lags behind. Numbers are at most 2 s old." in text
     assert "8 on two: ▲ 3 changes behind" in text
     assert "7 on one: up to date" in text
 
@@ -376,6 +384,17 @@ def test_a_transition_is_not_kept_back(twelve: Twelve, viewer: Client) -> None:
     viewer.get(LIVE)
     fail(twelve["maker", "post"], 5)
     assert b"1 breaker OPEN" in viewer.get(LIVE).content
+
+
+def test_while_a_reading_is_held_up_the_last_answer_serves(
+    twelve: Twelve, viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "HELD_UP", 0.01)
+    with pages.watch.lock:
+        assert viewer.get(LIVE).status_code == 503
+    before = viewer.get(LIVE)
+    with pages.watch.lock:
+        assert viewer.get(LIVE).content == before.content
 
 
 def test_each_filter_has_its_answer(twelve: Twelve, viewer: Client) -> None:

@@ -80,6 +80,7 @@ function show(html) {
   if (focused !== document.activeElement && board.contains(focused)) focused.focus({ preventScroll: true });
   tell(before);
   dress();
+  count();
 }
 
 // -- what a screen reader hears, what the tab shows -------------------------------------------------------------------
@@ -99,6 +100,12 @@ function dress() {
   const favicon = document.getElementById("favicon");
   if (document.title !== title) document.title = title;
   if (favicon.getAttribute("href") !== favicon.dataset[tone]) favicon.href = favicon.dataset[tone];
+}
+
+function count() {
+  const chosen = document.querySelectorAll("#board input:checked").length;
+  const shown = document.getElementById("chosen");
+  if (shown) shown.textContent = chosen ? ` (${chosen})` : "";
 }
 
 // -- asking ------------------------------------------------------------------------------------------------------------
@@ -175,6 +182,8 @@ async function ask() {
 
 if (live) {
   dress();
+  count();
+  live.addEventListener("change", count);
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
     ask();
