@@ -66,6 +66,13 @@ class Card:
     def name(self) -> str:
         return self.entry.name
 
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """All that a card shows, but for what the script counts: the same facts are the same card."""
+        entry = self.entry
+        shown = entry.labels, entry.policy, entry.snapshot, entry.standing, entry.totals
+        return *shown, self.group, self.change, tuple(self.minutes), entry.now // 60_000
+
     @cached_property
     def label(self) -> str:
         """Maker POST; a custom breaker's own name."""

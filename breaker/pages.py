@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
@@ -37,6 +38,8 @@ HELD_UP = 0.2
 threads."""
 SHARE = 4
 """At most one part in so many of the time goes into reading, however many breakers there are."""
+KEPT = 4096
+"""Rendered cards that are kept at most."""
 VARIANTS = 64
 """Rendered answers that are kept of one reading: by filter, page and whether who asks may act."""
 
@@ -75,6 +78,8 @@ class Watch:
     fresh_until: float = 0.0
     read_at: float = 0.0
     answers: dict[Any, Answer] = field(default_factory=dict)
+    kept: dict[Any, Any] = field(default_factory=dict)
+    """Cards as they were rendered last."""
 
     def answer(self, asked: Filter, operates: bool) -> Answer | None:
         """None: there is none yet, and whoever makes it is held up."""
@@ -89,7 +94,10 @@ class Watch:
 
     def _render(self, overview: queries.Overview, asked: Filter, operates: bool) -> Answer:
         board = dashboard.board(overview, asked)
-        body = render_to_string("breaker/board.html", {"board": board, "operates": operates}).encode()
+        if len(self.kept) > KEPT:
+            self.kept.clear()
+        context = {"board": board, "operates": operates, "kept": self.kept}
+        body = render_to_string("breaker/board.html", context).encode()
         made = Answer(
             body=body,
             etag=quote_etag(hashlib.blake2b(body, digest_size=12).hexdigest()),
@@ -114,6 +122,36 @@ class Watch:
 watch = Watch()
 
 
+class Door:
+    """Whose browser may see, and whether it may act, remembered for a while: to look it up costs more than the answer.
+
+    A permission that is taken away counts within 10 s, as a token's revocation does.
+    """
+
+    SECONDS = 10.0
+    MOST = 1000
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, bool]] = {}
+
+    def operates(self, request: HttpRequest) -> bool | None:
+        """None: neither sees nor acts."""
+        key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
+        until, operates = self._known.get(key, (0.0, False))
+        if time.monotonic() < until:
+            return operates
+        if not admin.site.has_permission(request) or not may_see(request.user):
+            self._known.pop(key, None)
+            return None
+        if len(self._known) >= self.MOST:
+            self._known.clear()
+        self._known[key] = time.monotonic() + self.SECONDS, may_operate(request.user)
+        return self._known[key][1]
+
+
+door = Door()
+
+
 # -- the pages ---------------------------------------------------------------------------------------------------------
 
 
@@ -130,6 +168,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "states": dashboard.STATES,
         "acts": ACTS,
         "operates": may_operate(request.user),
+        "now": board.now,
         "now_ms": round(board.now.timestamp() * 1000),
     }
     return TemplateResponse(request, "breaker/dashboard.html", context)
@@ -139,11 +178,12 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_GET
 def live(request: HttpRequest) -> HttpResponse:
     """The changing part of the page, ready-made, the same for all who may see the same."""
-    if not admin.site.has_permission(request):
+    operates = door.operates(request)
+    if operates is None:
+        if admin.site.has_permission(request):
+            return HttpResponse(_("You may no longer see the breakers."), status=403, content_type="text/plain")
         return HttpResponse(_("Your session has ended."), status=401, content_type="text/plain")
-    if not may_see(request.user):
-        return HttpResponse(_("You may no longer see the breakers."), status=403, content_type="text/plain")
-    answer = watch.answer(Filter.of(request.GET), may_operate(request.user))
+    answer = watch.answer(Filter.of(request.GET), operates)
     if answer is None:
         return HttpResponse(_("Still reading; ask again."), status=503, content_type="text/plain")
     headers = {"ETag": answer.etag, "X-Breaker-At": str(answer.at), "X-Breaker-Age": str(answer.age_ms)}

@@ -30,13 +30,14 @@ def clock(moment: datetime) -> SafeString:
 
 
 @register.simple_tag
-def since(moment: datetime, now: datetime) -> SafeString:
-    return _time("since", moment, duration((now - moment).total_seconds()))
+def since(moment: datetime, now: datetime | None) -> SafeString:
+    """How long ago; nothing without `now`: the script counts, and what is the same need not be sent again."""
+    return _time("since", moment, duration((now - moment).total_seconds()) if now else "")
 
 
 @register.simple_tag
-def until(moment: datetime, now: datetime) -> SafeString:
-    return _time("until", moment, duration((moment - now).total_seconds()))
+def until(moment: datetime, now: datetime | None) -> SafeString:
+    return _time("until", moment, duration((moment - now).total_seconds()) if now else "")
 
 
 def _time(kind: str, moment: datetime, text: str) -> SafeString:

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from breaker import pages
-from breaker.pages import Watch
+from breaker.pages import Door, Watch
 
 BOARD = "/admin/breaker/"
 LIVE = "/admin/breaker/live"
@@ -36,6 +36,7 @@ def words(page: str) -> str:
 def fresh_watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     made = Watch()
     monkeypatch.setattr(pages, "watch", made)
+    monkeypatch.setattr(pages, "door", Door())
     return made
 
 
