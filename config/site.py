@@ -30,6 +30,8 @@ class LoginForm(OTPAuthenticationFormMixin, AdminAuthenticationForm):  # type: i
     def clean(self) -> dict[str, Any]:
         found: dict[str, Any] = super().clean()
         user = self.get_user()
+        if user is None:  # the name or the password is missing
+            return found
         if user_has_device(user):
             self.clean_otp(user)
         elif settings.ADMIN_REQUIRE_OTP:

@@ -54,6 +54,15 @@ def test_another_name_and_another_address_are_not_shut_out(client: Client, ann: 
     assert log_in(Client(), name="ben").status_code == 302
 
 
+@pytest.mark.parametrize(
+    "fields", [{}, {"username": "ann"}, {"password": "right"}, {"username": "\0", "password": "x"}]
+)
+def test_a_form_that_is_not_filled_in_is_asked_for_again(client: Client, ann: User, fields: dict[str, str]) -> None:
+    answer = client.post(LOGIN, fields)
+
+    assert (answer.status_code, AccessAttempt.objects.count()) == (200, 0)
+
+
 def test_another_browser_is_no_way_round(client: Client, ann: User) -> None:
     for number in range(5):
         fail(client, 1, headers={"user-agent": f"browser {number}"})

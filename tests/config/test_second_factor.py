@@ -94,6 +94,15 @@ def test_a_device_of_another_is_no_device_of_ones_own(client: Client, app: TOTPD
     assert not is_in(client)
 
 
+@pytest.mark.parametrize(
+    "named", ["", "x", "os/1", "otp_totp.totpdevice/x", "otp_totp.totpdevice/999", "a.b/" + "9" * 30]
+)
+def test_a_device_that_is_none_lets_nobody_in(client: Client, app: TOTPDevice, named: str) -> None:
+    refused = log_in(client, otp_device=named, otp_token=code(app))
+
+    assert (refused.status_code, is_in(client)) == (200, False)
+
+
 def test_one_that_is_not_confirmed_is_not_asked_for(client: Client, app: TOTPDevice) -> None:
     TOTPDevice.objects.update(confirmed=False)
     log_in(client)

@@ -161,6 +161,31 @@ def test_a_rotation_by_address_alone_makes_none(admin_client: Client, shop: Cons
     assert shop.tokens.count() == 1
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seen": "x"},
+        {"seen": "9" * 30},
+        {"older": "never"},
+        {"older": "later", "hours": ""},
+        {"hours": "0"},
+        {"days": "9" * 30},
+        {"days": "-1"},
+    ],
+)
+def test_a_rotation_that_is_filled_in_wrong_makes_none(
+    admin_client: Client, shop: Consumer, wrong: dict[str, str]
+) -> None:
+    response = rotate(admin_client, shop, **wrong)
+
+    assert (response.status_code, shop.tokens.count()) == (200, 1)
+    assert b"errornote" in response.content
+
+
+def test_who_is_not_there_is_not_rotated(admin_client: Client) -> None:
+    assert admin_client.get(f"{LIST}{'9' * 30}/rotate/").status_code == 404
+
+
 @pytest.mark.parametrize("address", ["add/", "{pk}/rotate/", "{pk}/change/"])
 def test_a_form_of_another_site_is_refused(shop: Consumer, address: str) -> None:
     strict = as_user(Client(enforce_csrf_checks=True), "add_consumer", "change_consumer")
