@@ -79,7 +79,7 @@ class Card:
         labels = self.entry.labels
         return self.name if self.group == _CUSTOM else f"{labels.group.capitalize()} {labels.key.upper()}"
 
-    @property
+    @cached_property
     def tone(self) -> str:
         """What colour and shape follow."""
         if not self.entry.enabled:
@@ -178,9 +178,20 @@ class Card:
         return f"{self.entry.policy.error_threshold_percentage:g}"
 
     @property
-    def percentiles(self) -> list[tuple[str, str]]:
+    def p50(self) -> str:
+        return self._percentile(0.50)
+
+    @property
+    def p95(self) -> str:
+        return self._percentile(0.95)
+
+    @property
+    def p99(self) -> str:
+        return self._percentile(0.99)
+
+    def _percentile(self, fraction: float) -> str:
         totals = self.entry.totals
-        return [(f"p{rank}", _latency(totals.percentile(rank / 100), totals.completed)) for rank in (50, 95, 99)]
+        return _latency(totals.percentile(fraction)) if totals.completed else "-"
 
     @property
     def witnesses(self) -> str:
@@ -191,19 +202,6 @@ class Card:
         text = ngettext("%(count)d process on %(hosts)s sees", "%(count)d processes on %(hosts)s see", totals.processes)
         seen = text % {"count": totals.processes, "hosts": _hosts(totals.hosts)}
         return _("%(seen)s failures") % {"seen": seen}
-
-    @property
-    def counts(self) -> list[tuple[str, int]]:
-        """Of the window, in the order in which they are shown."""
-        totals = self.entry.totals
-        return [
-            (_("fires"), totals.fires),
-            (_("successes"), totals.successes),
-            (_("failures"), totals.failures),
-            (_("timeouts"), totals.timeouts),
-            (_("rejects"), totals.rejects),
-            (_("fallbacks"), totals.fallbacks),
-        ]
 
     @cached_property
     def bars(self) -> list[Bar]:
@@ -453,9 +451,7 @@ def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _latency(seconds: float, completed: int) -> str:
-    if not completed:
-        return "-"
+def _latency(seconds: float) -> str:
     if seconds >= 10:
         return f"{seconds:.0f} s"
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
