@@ -13,8 +13,8 @@ PASSED = ("successes", "")
 """A call that broke may have succeeded."""
 CLOCK = 0.002
 """Seconds by which moments cut to milliseconds may differ."""
-LEARNT = 0.02
-"""Seconds by which a worker's idea of Redis's clock may be off: half of a round trip, on a busy machine."""
+LEARNT = PATIENCE / 2
+"""Seconds by which a worker's idea of Redis's clock may be off: half of a round trip, given up after PATIENCE."""
 
 
 def opens_when_it_must(recording: Recording) -> Found:
