@@ -410,9 +410,10 @@ def _sentence(every: Sequence[Card]) -> Sentence:
         return Sentence(
             tone="calm", text=_("%(service)s has not been called lately: %(closed)d of %(all)d closed.") % known
         )
-    if failing := [card for card in every if card.rank == 2]:
-        text = ngettext("%d breaker above its threshold:", "%d breakers above their threshold:", len(failing))
-        return _naming("watch", text, failing)
+    if failing := [card for card in every if card.rank == 2]:  # the window still holds what opened it
+        text = _("%(service)s is answering: %(closed)d of %(all)d closed; recent errors above the threshold:") % known
+        labels, left = ", ".join(card.label for card in failing[:NAMED]), len(failing) - NAMED
+        return Sentence(tone="watch", text=f"{text} {labels}", more=_(", and %d more") % left if left > 0 else "")
     return Sentence(tone="calm", text=_("%(service)s is answering: %(closed)d of %(all)d closed.") % known)
 
 

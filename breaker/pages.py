@@ -97,7 +97,7 @@ class Watch:
         if len(self.kept) > KEPT:
             self.kept.clear()
         context = {"board": board, "operates": operates, "kept": self.kept}
-        body = render_to_string("breaker/board.html", context).encode()
+        body = render_to_string("breaker/live.html", context).encode()
         made = Answer(
             body=body,
             etag=quote_etag(hashlib.blake2b(body, digest_size=12).hexdigest()),

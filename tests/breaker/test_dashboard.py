@@ -102,11 +102,12 @@ def test_what_an_operator_holds_is_no_calm(twelve: Twelve, viewer: Client, actio
     assert shown().sentence.tone == "watch"
 
 
-def test_above_the_threshold_before_it_opens(house: House) -> None:
+def test_errors_that_the_window_still_holds(house: House) -> None:
     breaker = create_circuit_breaker(name="x", volume_threshold=5, error_threshold_percentage=50).breaker
     generation = breaker.snapshot.id
     breaker.outcomes.extend((generation, 0.1, kind) for kind in "fffff")
-    assert shown().sentence.text == "1 breaker above its threshold:"
+    said = "The service is answering: 1 of 1 closed; recent errors above the threshold: x"
+    assert (shown().sentence.text, shown().sentence.tone) == (said, "watch")
 
 
 def test_a_lost_store_is_told(twelve: Twelve, viewer: Client, house: House) -> None:

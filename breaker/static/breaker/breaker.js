@@ -76,7 +76,7 @@ function show(html) {
   const board = document.getElementById("board");
   const before = states();
   const focused = document.activeElement;
-  patch(board, parsed.content.getElementById("board"));
+  for (const part of [...parsed.content.children]) patch(document.getElementById(part.id), part);
   if (focused !== document.activeElement && board.contains(focused)) focused.focus({ preventScroll: true });
   tell(before);
   dress();
@@ -96,7 +96,7 @@ function tell(before) {
 }
 
 function dress() {
-  const { title, tone } = document.getElementById("board").dataset;
+  const { title, tone } = document.getElementById("summary").dataset;
   const favicon = document.getElementById("favicon");
   if (document.title !== title) document.title = title;
   if (favicon.getAttribute("href") !== favicon.dataset[tone]) favicon.href = favicon.dataset[tone];
