@@ -1,0 +1,299 @@
+"""The dashboard in a real browser, against real workers: an outage, acts, lost connections, and who can use it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from mifos_gateway.sandbox.server import Sandbox
+from tests.acceptance.browser import Desk, chromium, needs_chromium, sign_in
+from tests.acceptance.callers import call
+from tests.acceptance.gateway import Gateway, mifos_environ
+from tests.programs import RedisServer, wait_for
+
+pytestmark = [needs_chromium, pytest.mark.timeout(240)]
+PASSWORD = "for-the-tests-0nly"
+USERS = """
+from django.contrib.auth.models import Group, User
+User.objects.create_superuser("boss", password="%(password)s")
+for name, group in (("olga", "Breaker operators"), ("vera", "Breaker viewers")):
+    User.objects.create_user(name, password="%(password)s", is_staff=True).groups.add(Group.objects.get(name=group))
+"""
+
+
+class Site:
+    """A gateway of two workers, its Redis, a MIFOS, a browser, and who has signed in."""
+
+    def __init__(self, gateway: Gateway, redis: RedisServer, mifos: Sandbox, browser: Browser) -> None:
+        self.gateway, self.redis, self.mifos, self.browser = gateway, redis, mifos, browser
+        made = gateway.manage(f"shell -v0 -c '{USERS % {'password': PASSWORD}}'")
+        assert made.returncode == 0, made.stderr
+        self.tool = gateway.manage("create_consumer tool --operate").stdout.split()[-1]
+        self.cookies = {name: sign_in(browser, gateway, name, PASSWORD) for name in ("boss", "olga", "vera")}
+
+    def calm(self) -> None:
+        self.mifos.set_faults(mode="ok")
+        for name in ("MIFOS-Maker-get", "MIFOS-Maker-post", "MIFOS-Maker-put"):
+            self.act(name, "reset")
+
+    def act(self, name: str, action: str, reason: str = "before") -> None:
+        """As another operator's tool does it."""
+        url = f"{self.gateway.url}/api/v1/circuit-breaker/{name}/{action}"
+        headers = {"Authorization": f"Token {self.tool}"}
+        assert requests.post(url, json={"reason": reason}, headers=headers, timeout=10).status_code == 200
+
+    def fail(self) -> None:
+        """Open Maker GET."""
+        self.mifos.set_faults(mode="error")
+        wait_for(lambda: call(self.gateway).status == 503, "the breaker opens")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, token: str) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    shutil.copy(migrated_database, folder / "db.sqlite3")
+    redis = RedisServer(folder)
+    with Sandbox() as mifos, chromium() as browser:
+        environ = {"REDIS_URL": redis.url, "BREAKER_RESET_TIMEOUT": "3", "WEB_THREADS": "16"}
+        gateway = Gateway(folder, mifos_environ(mifos) | environ, token)
+        try:
+            yield Site(gateway, redis, mifos, browser)
+        finally:
+            gateway.stop()
+    redis.kill()
+
+
+@pytest.fixture
+def sit(site: Site) -> Iterator[Callable[..., Desk]]:
+    """`sit("olga")`: a desk of hers. No test ends with a complaint in the console."""
+    site.calm()
+    desks: list[Desk] = []
+
+    def sit_down(name: str = "olga", **context: Any) -> Desk:
+        desks.append(Desk(site.browser, site.gateway, cookies=site.cookies[name], **context))
+        return desks[-1]
+
+    yield sit_down
+    for desk in desks:
+        desk.context.close()
+    assert [complaint for desk in desks for complaint in desk.complaints] == []
+
+
+def card(page: Page, name: str = "MIFOS-Maker-get") -> Any:
+    return page.locator(f'[id="b-{name}"]')
+
+
+# -- the story ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_outage_as_the_operator_sees_it(site: Site, sit: Callable[..., Desk]) -> None:
+    page = sit("vera").go()
+    page.evaluate("window.loadedOnce = true")
+    expect(page.locator(".sentence")).to_contain_text("12 of 12 closed")
+    calm = page.locator("#favicon").get_attribute("href")
+
+    site.fail()
+    opened = time.monotonic()
+    expect(card(page).locator(".state")).to_contain_text("OPEN")
+    assert time.monotonic() - opened < 1.5
+    expect(page.locator(".sentence")).to_contain_text(re.compile(r"1 breaker OPEN:\s+Maker GET\s+since \d\d:\d\d:\d\d"))
+    expect(page.locator(".sentence")).to_contain_text("next trial in")
+    expect(page).to_have_title(re.compile("1 breaker OPEN: Maker GET"))
+    assert page.locator("#favicon").get_attribute("href") != calm
+    expect(card(page).locator(".counts")).to_contain_text("failures")
+
+    site.mifos.set_faults(mode="ok")
+    wait_for(lambda: call(site.gateway).status == 200, "the breaker closes")
+    expect(page.locator(".sentence")).to_contain_text("12 of 12 closed")
+    expect(card(page).locator(".state")).to_contain_text("CLOSED")
+    assert page.evaluate("window.loadedOnce") is True
+
+
+def test_without_javascript_the_state_is_there(site: Site, sit: Callable[..., Desk]) -> None:
+    site.fail()
+    page = sit("vera", java_script_enabled=False).go()
+    expect(page.locator(".sentence")).to_contain_text("1 breaker OPEN")
+    expect(card(page).locator(".state")).to_contain_text("OPEN")
+    expect(page.locator("noscript")).to_have_count(1)
+
+
+def test_the_countdown_is_not_read_out_and_the_transition_is(site: Site, sit: Callable[..., Desk]) -> None:
+    page = sit("vera").go()
+    page.evaluate(
+        """() => {
+            window.heard = [];
+            const regions = document.querySelectorAll("[aria-live], [role=status], [role=alert]");
+            for (const region of regions)
+                new MutationObserver(() => window.heard.push(region.textContent))
+                    .observe(region, {childList: true, characterData: true, subtree: true});
+        }"""
+    )
+    site.fail()
+    expect(card(page).locator(".state")).to_contain_text("OPEN")
+    page.wait_for_timeout(1_500)
+    assert page.evaluate("window.heard") == ["Maker GET: OPEN"]
+
+
+def test_focus_and_what_is_chosen_stay(site: Site, sit: Callable[..., Desk]) -> None:
+    page = sit("olga").go()
+    chosen = card(page, "MIFOS-Checker-post").locator("input[type=checkbox]")
+    chosen.check()
+    chosen.focus()
+    page.locator("input[name=q]").fill("half typed")
+    chosen.focus()
+    site.fail()
+    expect(card(page).locator(".state")).to_contain_text("OPEN")
+    expect(chosen).to_be_focused()
+    expect(chosen).to_be_checked()
+    expect(page.locator("input[name=q]")).to_have_value("half typed")
+
+
+def test_a_hidden_tab_asks_for_nothing(sit: Callable[..., Desk]) -> None:
+    page = sit("vera").go()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    page.wait_for_timeout(300)
+    asked.clear()
+    page.wait_for_timeout(2_500)
+    assert asked == []
+    page.evaluate(hide, False)
+    page.wait_for_timeout(500)
+    assert asked != []
+
+
+def test_a_lost_connection_is_said_and_recovers_by_itself(site: Site, sit: Callable[..., Desk]) -> None:
+    desk = sit("vera")
+    page = desk.go()
+    desk.context.set_offline(True)
+    expect(page.locator("#lost")).to_contain_text("connection was lost")
+    desk.context.set_offline(False)
+    expect(page.locator("#lost")).to_be_hidden()
+    desk.complaints[:] = [one for one in desk.complaints if "ERR_INTERNET_DISCONNECTED" not in one]
+
+
+def test_redis_that_is_away_is_said(site: Site, sit: Callable[..., Desk]) -> None:
+    page = sit("vera").go()
+    site.redis.pause()
+    try:
+        expect(page.locator(".store")).to_contain_text("not followed", timeout=8_000)
+    finally:
+        site.redis.resume()
+    expect(page.locator(".store")).to_contain_text("followed.", timeout=8_000)
+    wait_for(lambda: all(site.gateway.status()["shared"] for _ in range(8)), "the state is shared")
+
+
+# -- acting ------------------------------------------------------------------------------------------------------------
+
+ACTS = {
+    "open": ("Force open", "Forced open"),
+    "close": ("Force closed", "Forced closed"),
+    "disable": ("Disable", "Disabled"),
+    "release": ("Release", None),
+    "enable": ("Enable", None),
+    "reset": ("Reset", None),
+}
+BEFORE = {"release": "open", "enable": "disable", "reset": "open"}
+
+
+@pytest.mark.parametrize("action", ACTS)
+def test_each_act_with_its_reason(site: Site, sit: Callable[..., Desk], action: str) -> None:
+    title, held = ACTS[action]
+    if action in BEFORE:
+        site.act("MIFOS-Maker-post", BEFORE[action])
+    page = sit("olga").go()
+    mine = card(page, "MIFOS-Maker-post")
+    mine.locator("summary").click()
+    mine.get_by_role("link", name=title, exact=True).click()
+    page.get_by_role("button", name=title).click()  # without a reason
+    assert "/act" in page.url
+    page.fill("[name=reason]", "the browser's test")
+    page.get_by_role("button", name=title).click()
+    expect(page.locator(".messagelist")).to_contain_text("Maker")
+    mine = card(page, "MIFOS-Maker-post")
+    if held:
+        expect(mine.locator(".held")).to_contain_text(held)
+    else:
+        expect(mine.locator(".held")).to_have_count(0)
+    expect(mine.locator(".when")).to_contain_text("olga: the browser's test")
+
+
+def test_many_at_once_by_the_keyboard_alone(sit: Callable[..., Desk]) -> None:
+    page = sit("olga").go()
+    for name in ("MIFOS-Maker-post", "MIFOS-Maker-put"):
+        box = card(page, name).locator("input[type=checkbox]")
+        _tab_to(page, box)
+        page.keyboard.press("Space")
+    button = page.locator("#acts").get_by_role("button", name="Force open")
+    _tab_to(page, button)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/act*")
+    _tab_to(page, page.locator("[name=reason]"))
+    page.keyboard.type("by keyboard")
+    _tab_to(page, page.get_by_role("button", name="Force open"))
+    page.keyboard.press("Enter")
+    for name in ("MIFOS-Maker-post", "MIFOS-Maker-put"):
+        expect(card(page, name).locator(".held")).to_contain_text("Forced open")
+
+
+def _tab_to(page: Page, wanted: Any) -> None:
+    for _ in range(150):
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    pytest.fail("the keyboard does not get there")
+
+
+def test_a_race_that_was_lost_is_told(site: Site, sit: Callable[..., Desk]) -> None:
+    desk = sit("olga")
+    page = desk.go("/admin/breaker/act?action=disable&name=MIFOS-Maker-post")
+    site.act("MIFOS-Maker-post", "open", "somebody else's")
+    page.fill("[name=reason]", "too late")
+    page.get_by_role("button", name="Disable").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was done")
+    assert site.gateway.status()["maker"]["post"]["enabled"] is True
+    desk.complaints[:] = [one for one in desk.complaints if "409" not in one]
+
+
+def test_who_only_sees_cannot_act(site: Site, sit: Callable[..., Desk]) -> None:
+    desk = sit("vera")
+    page = desk.go()
+    expect(page.locator(".sentence")).to_be_visible()
+    assert page.locator("#acts, summary, input[type=checkbox]").count() == 0
+    answer = page.goto(f"{site.gateway.url}/admin/breaker/act?action=open&name=MIFOS-Maker-post")
+    assert answer is not None
+    assert answer.status == 403
+    desk.complaints.clear()
+
+
+# -- everybody ---------------------------------------------------------------------------------------------------------
+
+PAGES = ("/admin/breaker/", "/admin/breaker/act?action=close&name=MIFOS-Maker-post")
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("width", [400, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_axe_finds_no_violation(
+    site: Site, sit: Callable[..., Desk], scheme: str, width: int, path: str
+) -> None:
+    site.fail()
+    page = sit("olga", color_scheme=scheme, viewport={"width": width, "height": 900}).go(path)
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    found = Axe().run(page)
+    violations = [f"{one['id']}: {node['html'][:200]}" for one in found.response["violations"] for node in one["nodes"]]
+    assert violations == []
