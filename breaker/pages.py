@@ -36,6 +36,8 @@ from breaker.registry import registry
 HELD_UP = 0.2
 """Seconds that who watches waits while another reads; then the last answer must do, lest a store that hangs take all
 threads."""
+NEWS = 0.05
+"""Seconds between two readings for the sake of what moved."""
 SHARE = 4
 """At most one part in so many of the time goes into reading, however many breakers there are."""
 KEPT = 4096
@@ -76,6 +78,7 @@ class Watch:
     overview: queries.Overview | None = None
     known: Any = None
     fresh_until: float = 0.0
+    news_from: float = 0.0
     read_at: float = 0.0
     answers: dict[Any, Answer] = field(default_factory=dict)
     kept: dict[Any, Any] = field(default_factory=dict)
@@ -110,13 +113,22 @@ class Watch:
 
     def _overview(self) -> queries.Overview:
         now = time.monotonic()
-        # A transition is news at once; this process heard of it before anybody asks.
-        known = [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
-        if self.overview is None or now >= self.fresh_until or known != self.known:
-            self.overview, self.known, self.answers = queries.overview(), known, {}
+        if self.overview is None or now >= self.fresh_until or self._has_news(now):
+            self.known = _revs()
+            self.overview, self.answers = queries.overview(), {}
             self.read_at = time.monotonic()
-            self.fresh_until = now + max(dashboard.FRESH, SHARE * (self.read_at - now))
+            took = self.read_at - now
+            self.fresh_until = now + max(dashboard.FRESH, SHARE * took)
+            self.news_from = self.read_at + max(NEWS, took)
         return self.overview
+
+    def _has_news(self, now: float) -> bool:
+        """Whether a breaker has moved since: this process hears of it before anybody asks."""
+        return now >= self.news_from and self.known != _revs()
+
+
+def _revs() -> list[tuple[str, str]]:
+    return [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
 
 
 watch = Watch()
@@ -216,7 +228,7 @@ def act(request: HttpRequest) -> HttpResponse:
     if action not in ACTS:
         messages.warning(request, _("Nothing was done: choose what to do."))
         return redirect("admin:breaker_breaker_changelist")
-    confirmed = request.method == "POST" and "confirmed" in request.POST
+    confirmed = "confirmed" in request.POST
     form = ActForm(request.POST if confirmed else None, action=action)
     chosen = _cards(names)
     if unknown := [name for name in names if name not in {card.name for card in chosen}]:
@@ -226,7 +238,7 @@ def act(request: HttpRequest) -> HttpResponse:
     if confirmed and form.is_valid():
         changed = _changed(request.POST.getlist("seen"), chosen)
         if not changed:
-            return _do(request, names, action, form)
+            return _do(request, chosen, action, form)
     context = admin.site.each_context(request) | {
         "title": ACTS[action].title,
         "act": ACTS[action],
@@ -255,11 +267,19 @@ def _changed(seen: list[str], chosen: list[Card]) -> list[tuple[str, Card]]:
     ]
 
 
-def _do(request: HttpRequest, names: list[str], action: str, form: ActForm) -> HttpResponse:
+def _do(request: HttpRequest, chosen: list[Card], action: str, form: ActForm) -> HttpResponse:
     seconds, reason = form.cleaned_data["for_seconds"], form.cleaned_data["reason"]
-    actor = request.user.get_username()
+    actor, names = request.user.get_username(), [card.name for card in chosen]
     try:
-        done = operations.act(names, action, actor=actor, source="admin", reason=reason, for_seconds=seconds)
+        done = operations.act(
+            names,
+            action,
+            actor=actor,
+            source="admin",
+            reason=reason,
+            for_seconds=seconds,
+            seen={card.name: card.entry.snapshot.rev for card in chosen if not card.entry.snapshot.pristine},
+        )
     except (ActRefused, UnknownBreaker) as error:
         messages.error(request, _("Nothing was done: %s") % error)
     except DatabaseFailure:
