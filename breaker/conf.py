@@ -3,6 +3,9 @@
 BREAKER = {
     "NAMESPACE": "production",   # one for each set of breakers that share state; default "default"
     "BREAKERS": {"MIFOS-Maker-post": {"timeout": 60}, "checker": {…}},   # options by name or group; win over code's
+    "DEFAULTS": {"timeout": 20},  # what a service's own code takes for the options of its own breakers
+    "BREAKERS_FROM": "BREAKER_OPTIONS",                # the environment variables behind both, for who asks where a
+    "DEFAULTS_FROM": {"timeout": "BREAKER_TIMEOUT"},   # value comes from; here only what has been set
     "STATUS_PUBLIC": True,       # status and health without a token
     "HISTORY": True,             # store events and minutes in the database
     "HISTORY_MINUTE_DAYS": 30,   # how long minutes are kept, and hours and events
@@ -29,8 +32,26 @@ def namespace() -> str:
 
 def options_of(name: str, group: str) -> Mapping[str, Any]:
     """What the settings say of one breaker: of its group, and over that of its name."""
-    given = _get("BREAKERS", {})
+    given = breakers()
     return {**given.get(group, {}), **given.get(name, {})}
+
+
+def breakers() -> Mapping[str, Mapping[str, Any]]:
+    """Options by a breaker's name, or by its group's."""
+    return _get("BREAKERS", {})  # type: ignore[no-any-return]
+
+
+def breakers_from() -> str:
+    return str(_get("BREAKERS_FROM", ""))
+
+
+def defaults() -> Mapping[str, Any]:
+    return _get("DEFAULTS", {})  # type: ignore[no-any-return]
+
+
+def defaults_from() -> Mapping[str, str] | None:
+    """The variable of each of the defaults that one has set; None where they are not from an environment."""
+    return _get("DEFAULTS_FROM", None)  # type: ignore[no-any-return]
 
 
 def status_is_public() -> bool:

@@ -104,15 +104,18 @@ VARIABLES = (
     Variable("LOG_LEVEL", values.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
 )
 NAMES = frozenset(variable.name for variable in VARIABLES)
-BREAKER_DEFAULTS = (
-    "timeout",
-    "error_threshold_percentage",
-    "reset_timeout",
-    "rolling_count_timeout",
-    "rolling_count_buckets",
-    "volume_threshold",
-    "enabled",
-)
+BREAKER_DEFAULTS = {
+    option: f"BREAKER_{option.upper()}"
+    for option in (
+        "timeout",
+        "error_threshold_percentage",
+        "reset_timeout",
+        "rolling_count_timeout",
+        "rolling_count_buckets",
+        "volume_threshold",
+        "enabled",
+    )
+}
 
 
 class Environment(FileAwareEnv):
@@ -164,13 +167,18 @@ def read(saved: Mapping[str, str] | None = None, *, judged: bool = True) -> dict
     return found
 
 
+def is_given(name: str, saved: Mapping[str, str] | None = None) -> bool:
+    """Whether somebody has set this variable, itself or by a file."""
+    return any(source.get(key) for source in (os.environ, saved or {}) for key in (name, f"{name}_FILE"))
+
+
 def judge(found: Mapping[str, Any]) -> list[str]:
     """What the apps say of their options, where the table has let them pass."""
     from breaker.engine.policy import Policy, PolicyError
     from mifos_gateway.routes import RouteError, Rules
 
     problems, defaults = [], Policy()
-    given = {option: found[f"BREAKER_{option.upper()}"] for option in BREAKER_DEFAULTS}
+    given = {option: found[name] for option, name in BREAKER_DEFAULTS.items()}
     try:
         defaults = Policy.of({option: value for option, value in given.items() if value is not None})
     except PolicyError as error:

@@ -117,9 +117,13 @@ MIFOS = {
 }
 BREAKER = {
     "NAMESPACE": ENV["BREAKER_NAMESPACE"] or addresses.namespace(ENV["MIFOS_BASE_URL"], ENV["MIFOS_TENANT_ID"]),
-    "DEFAULTS": {option: ENV[f"BREAKER_{option.upper()}"] for option in env.BREAKER_DEFAULTS},
+    "DEFAULTS": {option: ENV[name] for option, name in env.BREAKER_DEFAULTS.items()},
+    "DEFAULTS_FROM": {
+        option: name for option, name in env.BREAKER_DEFAULTS.items() if env.is_given(name, devstate.chosen())
+    },
     # Per breaker, by name or by label, such as {"MIFOS-Maker-post": {"timeout": 60}}.
     "BREAKERS": ENV["BREAKER_OPTIONS"] or {},
+    "BREAKERS_FROM": "BREAKER_OPTIONS",
     "STATUS_PUBLIC": ENV["BREAKER_STATUS_PUBLIC"],
     "HISTORY_MINUTE_DAYS": ENV["BREAKER_HISTORY_MINUTE_DAYS"],
     "HISTORY_HOUR_DAYS": ENV["BREAKER_HISTORY_HOUR_DAYS"],

@@ -152,6 +152,17 @@ def test_unset_denied_routes_are_left_to_the_app():
     assert env.read()["GATEWAY_DENIED_ROUTES"] is None
 
 
+def test_it_is_known_what_somebody_has_set(monkeypatch, tmp_path):
+    assert not env.is_given("BREAKER_TIMEOUT")
+    assert env.is_given("BREAKER_TIMEOUT", {"BREAKER_TIMEOUT": "5"})
+
+    monkeypatch.setenv("BREAKER_TIMEOUT", "")
+    assert not env.is_given("BREAKER_TIMEOUT")
+
+    monkeypatch.setenv("BREAKER_TIMEOUT_FILE", str(tmp_path))
+    assert env.is_given("BREAKER_TIMEOUT")
+
+
 def test_a_secret_comes_from_its_file_without_the_last_newline(monkeypatch, tmp_path):
     (tmp_path / "password").write_text(" with spaces \n")
     monkeypatch.delenv("MIFOS_MAKER_PASSWORD")
