@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, path
 
-from breaker import pages
+from breaker import detail, pages
 from breaker.models import Breaker, OperatorAct
 
 
@@ -45,10 +45,16 @@ class OperatorActAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     date_hierarchy = "created_at"
 
 
-def _first(site: admin.AdminSite) -> None:
-    """Have the dashboard's addresses before the site's own, whichever site the project has chosen."""
+def _add(site: admin.AdminSite) -> None:
+    """Have the dashboard's addresses before the site's own, and a breaker's page, which takes any name, before the
+    last one, which takes everything; whichever site the project has chosen."""
     inherited = site.get_urls
-    site.get_urls = lambda: [*pages.urls(site), *inherited()]  # type: ignore[method-assign]
+
+    def get_urls() -> list[Any]:
+        *own, last = inherited()
+        return [*pages.urls(site), *own, detail.url(site), last]
+
+    site.get_urls = get_urls  # type: ignore[method-assign]
 
 
-_first(admin.site)
+_add(admin.site)

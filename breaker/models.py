@@ -109,6 +109,11 @@ class BreakerEvent(models.Model):
     def __str__(self) -> str:
         return f"{self.breaker} {self.operation or self.to_state}"
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the former state had lasted."""
+        return None if self.duration_ms is None else self.duration_ms / 1000
+
 
 class Series(models.Model):
     """Whose samples: a breaker's, as counted by one store (a Redis that was emptied counts as another)."""

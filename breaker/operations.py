@@ -6,7 +6,7 @@ import difflib
 import logging
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -53,18 +53,15 @@ def act(
     source: str,
     reason: str,
     for_seconds: float | None = None,
-    seen: Mapping[str, str] | None = None,
 ) -> list[Done]:
     """Do `action` (reset, open, close, release, enable or disable) to each of `names`, in every worker.
 
     `for_seconds`: how long a force, a disable or an enable lasts; None: until it is released.
-    `seen`: the snapshots' revs that the operator saw; a breaker that has another by now is left alone.
     Raises ActRefused and UnknownBreaker before anything is done. A breaker whose act failed is told in its Done.
     """
     wanted = _check(action, reason, for_seconds)
     check_names(names)
-    revs = seen or {}
-    return [_act_on(name, wanted, actor, source, reason, for_seconds, revs.get(name)) for name in dict.fromkeys(names)]
+    return [_act_on(name, wanted, actor, source, reason, for_seconds) for name in dict.fromkeys(names)]
 
 
 def _check(action: str, reason: str, for_seconds: float | None) -> Action:
@@ -93,9 +90,7 @@ def check_names(names: Sequence[str]) -> None:
             raise UnknownBreaker(f"no breaker {name!r}{closest}; there are {', '.join(known) or 'none'}{unseen}")
 
 
-def _act_on(
-    name: str, action: Action, actor: str, source: str, reason: str, for_seconds: float | None, seen: str | None
-) -> Done:
+def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for_seconds: float | None) -> Done:
     row = _record(
         act_id=secrets.token_hex(16),
         namespace=conf.namespace(),
@@ -117,7 +112,7 @@ def _act_on(
     try:
         if registry.sync.shared is None:
             raise StoreError("no shared store is configured (REDIS_URL): an act would reach this process alone")
-        before, after = desk.act(registry.sync, name, wanted, _event(wanted), seen=seen)
+        before, after = desk.act(registry.sync, name, wanted, _event(wanted))
     except StoreError as error:
         row.status, row.error = OperatorAct.Status.FAILED, str(error)
         row.save(update_fields=["status", "error"])

@@ -36,8 +36,6 @@ from breaker.registry import registry
 HELD_UP = 0.2
 """Seconds that who watches waits while another reads; then the last answer must do, lest a store that hangs take all
 threads."""
-NEWS = 0.05
-"""Seconds between two readings for the sake of what moved."""
 SHARE = 4
 """At most one part in so many of the time goes into reading, however many breakers there are."""
 KEPT = 4096
@@ -78,7 +76,6 @@ class Watch:
     overview: queries.Overview | None = None
     known: Any = None
     fresh_until: float = 0.0
-    news_from: float = 0.0
     read_at: float = 0.0
     answers: dict[Any, Answer] = field(default_factory=dict)
     kept: dict[Any, Any] = field(default_factory=dict)
@@ -113,22 +110,13 @@ class Watch:
 
     def _overview(self) -> queries.Overview:
         now = time.monotonic()
-        if self.overview is None or now >= self.fresh_until or self._has_news(now):
-            self.known = _revs()
-            self.overview, self.answers = queries.overview(), {}
+        # A transition is news at once; this process heard of it before anybody asks.
+        known = [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
+        if self.overview is None or now >= self.fresh_until or known != self.known:
+            self.overview, self.known, self.answers = queries.overview(), known, {}
             self.read_at = time.monotonic()
-            took = self.read_at - now
-            self.fresh_until = now + max(dashboard.FRESH, SHARE * took)
-            self.news_from = self.read_at + max(NEWS, took)
+            self.fresh_until = now + max(dashboard.FRESH, SHARE * (self.read_at - now))
         return self.overview
-
-    def _has_news(self, now: float) -> bool:
-        """Whether a breaker has moved since: this process hears of it before anybody asks."""
-        return now >= self.news_from and self.known != _revs()
-
-
-def _revs() -> list[tuple[str, str]]:
-    return [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
 
 
 watch = Watch()
@@ -228,9 +216,9 @@ def act(request: HttpRequest) -> HttpResponse:
     if action not in ACTS:
         messages.warning(request, _("Nothing was done: choose what to do."))
         return redirect("admin:breaker_breaker_changelist")
-    confirmed = "confirmed" in request.POST
+    confirmed = request.method == "POST" and "confirmed" in request.POST
     form = ActForm(request.POST if confirmed else None, action=action)
-    chosen = _cards(names)
+    chosen = cards_of(names)
     if unknown := [name for name in names if name not in {card.name for card in chosen}]:
         messages.error(request, _("Nothing was done: there is no breaker %s.") % ", ".join(unknown))
         return redirect("admin:breaker_breaker_changelist")
@@ -238,7 +226,7 @@ def act(request: HttpRequest) -> HttpResponse:
     if confirmed and form.is_valid():
         changed = _changed(request.POST.getlist("seen"), chosen)
         if not changed:
-            return _do(request, chosen, action, form)
+            return _do(request, names, action, form)
     context = admin.site.each_context(request) | {
         "title": ACTS[action].title,
         "act": ACTS[action],
@@ -251,7 +239,7 @@ def act(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "breaker/act.html", context, status=409 if changed else 200)
 
 
-def _cards(names: list[str]) -> list[Card]:
+def cards_of(names: list[str]) -> list[Card]:
     overview = queries.Overview(status=queries.status(names), lost="", workers=[], age_ms=0, recent={}, changes={})
     found = {card.name: card for card in dashboard.cards(overview)}
     return [found[name] for name in names if name in found]
@@ -267,19 +255,11 @@ def _changed(seen: list[str], chosen: list[Card]) -> list[tuple[str, Card]]:
     ]
 
 
-def _do(request: HttpRequest, chosen: list[Card], action: str, form: ActForm) -> HttpResponse:
+def _do(request: HttpRequest, names: list[str], action: str, form: ActForm) -> HttpResponse:
     seconds, reason = form.cleaned_data["for_seconds"], form.cleaned_data["reason"]
-    actor, names = request.user.get_username(), [card.name for card in chosen]
+    actor = request.user.get_username()
     try:
-        done = operations.act(
-            names,
-            action,
-            actor=actor,
-            source="admin",
-            reason=reason,
-            for_seconds=seconds,
-            seen={card.name: card.entry.snapshot.rev for card in chosen if not card.entry.snapshot.pristine},
-        )
+        done = operations.act(names, action, actor=actor, source="admin", reason=reason, for_seconds=seconds)
     except (ActRefused, UnknownBreaker) as error:
         messages.error(request, _("Nothing was done: %s") % error)
     except DatabaseFailure:

@@ -22,13 +22,10 @@ AGAIN = 0.1
 """Seconds between tries; also how long a store may take to begin with an act."""
 
 
-def act(
-    sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any], *, seen: str | None = None
-) -> tuple[Snapshot, Snapshot]:
+def act(sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any]) -> tuple[Snapshot, Snapshot]:
     """Apply an operator's act to one circuit of the cluster; the snapshots before and after.
 
-    An act that is applied again (`act_at`) yields to a newer one. Raises StoreError when the shared store is away, and
-    when the circuit has another rev than the operator has `seen`.
+    An act that is applied again (`act_at`) yields to a newer one. Raises StoreError when the shared store is away.
     """
     store = sync.shared or sync.local
     deadline = sync.monotonic() + INSIST
@@ -36,8 +33,6 @@ def act(
         loaded = store.load([name])
         found = loaded.records[name].snapshot
         before = found or machine.newborn(loaded.now)
-        if seen not in (None, before.rev):
-            raise StoreError("it has changed since it was looked at")
         if act.act_at is not None and (before.act_at >= act.act_at or _lifts_nothing(before, act)):
             return before, before
         after = machine.act_on(before, act, loaded.now)

@@ -30,6 +30,12 @@ def clock(moment: datetime) -> SafeString:
 
 
 @register.simple_tag
+def moment(moment: datetime) -> SafeString:
+    """The same, with the day also where no script runs."""
+    return _time("clock", moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+
+
+@register.simple_tag
 def since(moment: datetime, now: datetime | None) -> SafeString:
     """How long ago; nothing without `now`: the script counts, and what is the same need not be sent again."""
     return _time("since", moment, duration((now - moment).total_seconds()) if now else "")
@@ -38,6 +44,9 @@ def since(moment: datetime, now: datetime | None) -> SafeString:
 @register.simple_tag
 def until(moment: datetime, now: datetime | None) -> SafeString:
     return _time("until", moment, duration((moment - now).total_seconds()) if now else "")
+
+
+register.filter(duration)
 
 
 def _time(kind: str, moment: datetime, text: str) -> SafeString:

@@ -129,9 +129,9 @@ def test_an_act_without_an_end_has_no_until(breaker: SharedCircuitBreaker) -> No
 def test_the_row_comes_first(breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def look(*args: Any, **more: Any) -> Any:
+    def look(*args: Any) -> Any:
         seen.append(row().status)
-        return real(*args, **more)
+        return real(*args)
 
     real = desk.act
     monkeypatch.setattr(desk, "act", look)
@@ -250,9 +250,9 @@ def test_one_that_fails_does_not_keep_the_others_from_being_done(
     create_circuit_breaker(name="y")
     real = desk.act
 
-    def cut_off_x(sync: Any, name: str, *rest: Any, **more: Any) -> Any:
+    def cut_off_x(sync: Any, name: str, *more: Any) -> Any:
         house.cable.cut = name == "x"
-        return real(sync, name, *rest, **more)
+        return real(sync, name, *more)
 
     monkeypatch.setattr(desk, "act", cut_off_x)
     assert [done.error for done in act("open", "x", "y")] == ["cut", ""]

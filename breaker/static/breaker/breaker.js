@@ -1,7 +1,7 @@
 // Keeps the dashboard live: asks each second for the changing part as the server renders it, and changes in the page
 // only what is different, so that focus, selection and scroll stay.
 
-const EVERY = 850; // ms: with the server's and the answer's own time, a transition shows within a second
+const EVERY = 900; // ms: with the answer's own time, a transition shows within a second
 const PATIENCE = 5000;
 const SLOWEST = 15000;
 

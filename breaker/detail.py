@@ -1,0 +1,272 @@
+"""One breaker's page in the admin: how it is, why, what it was, and its numbers to take away."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Page, Paginator
+from django.db import Error as DatabaseFailure
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from breaker import charts, conf, exports, pages, queries, timeline
+from breaker.charts import Axis, Chart
+from breaker.dashboard import Card
+from breaker.engine.window import Totals
+from breaker.models import BreakerEvent, Series
+from breaker.origins import origins
+from breaker.timeline import Point, Span, Summary
+
+log = logging.getLogger("breaker")
+
+SPANS = {
+    "15m": (gettext_lazy("15 minutes"), timedelta(minutes=15)),
+    "1h": (gettext_lazy("1 hour"), timedelta(hours=1)),
+    "24h": (gettext_lazy("24 hours"), timedelta(hours=24)),
+    "7d": (gettext_lazy("7 days"), timedelta(days=7)),
+    "30d": (gettext_lazy("30 days"), timedelta(days=30)),
+}
+EVENTS_ON_A_PAGE = 25
+RENEW = {"15m": 10, "1h": 10}
+"""Seconds after which the page renews itself; the longer spans change too little."""
+TONES = {"CLOSED": ("closed", "●"), "OPEN": ("open", "▲"), "HALF_OPEN": ("half", "◐")}
+DATA = ("numbers", "states", "events")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What of the history is asked for; what is unknown counts as not said."""
+
+    span: str = "1h"
+    kind: str = ""
+    ever: bool = False
+    """Events of all times, not only of the span."""
+    page: str = "1"
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Asked:
+        span, kind = query.get("span", ""), query.get("kind", "")
+        return cls(
+            span=span if span in SPANS else "1h",
+            kind=kind if kind in BreakerEvent.Kind.values else "",
+            ever=query.get("ever") == "1",
+            page=query.get("p", "1")[:9],
+        )
+
+    @property
+    def length(self) -> timedelta:
+        return SPANS[self.span][1]
+
+    def query(self, **other: Any) -> str:
+        said = {"span": self.span, "kind": self.kind, "ever": "1" if self.ever else "", **other}
+        return urlencode({key: value for key, value in said.items() if value})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """One state on the timeline."""
+
+    state: str
+    tone: str
+    shape: str
+    since: datetime
+    until: datetime
+    seconds: float
+    x: str
+    width: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """The history of one span."""
+
+    axis: Axis
+    points: Sequence[Point]
+    spans: Sequence[Span]
+    summary: Summary
+    events: Page[BreakerEvent]
+
+    @property
+    def shades(self) -> list[charts.Shade]:
+        return charts.shades(self.axis, self.spans)
+
+    @property
+    def counted(self) -> list[tuple[Point, dict[str, Any]]]:
+        """The steps in which something was, the newest first, as the table has them."""
+        return [(point, row(point)) for point in reversed(self.points) if point.totals.fires or point.seconds_open]
+
+    @property
+    def strips(self) -> list[Strip]:
+        found = []
+        for span in self.spans[-STRIPS:]:
+            tone, shape = TONES[span.state.value]
+            start, end = self.axis.x(span.since), self.axis.x(span.until)
+            found.append(
+                Strip(
+                    state=span.state.value.replace("_", "-"),
+                    tone=tone,
+                    shape=shape,
+                    since=span.since,
+                    until=span.until,
+                    seconds=span.seconds,
+                    x=f"{start:.1f}",
+                    width=f"{max(end - start, 1):.1f}",
+                )
+            )
+        return found
+
+
+STRIPS = 500
+"""States on a timeline: a breaker that flaps for a month has more than a page can show."""
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+@never_cache
+@require_safe
+def page(request: HttpRequest, name: str) -> HttpResponseBase:
+    if not pages.may_see(request.user):
+        raise PermissionDenied
+    asked = Asked.of(request.GET)
+    card = next(iter(pages.cards_of([name])), None)
+    try:
+        if card is None and not _was(name):
+            return _missing(request, name)
+        if (form := request.GET.get("format")) in exports.FORMATS:
+            return _file(name, asked, request.GET.get("of", ""), form)
+        past = _past(name, asked, card)
+    except DatabaseFailure as error:
+        log.warning("The page of breaker %s is without history: the database is away (%s)", name, type(error).__name__)
+        past = None
+        if card is None or "format" in request.GET:
+            return _show(request, name, asked, card, None, status=503)
+    return _show(request, name, asked, card, past)
+
+
+def _show(
+    request: HttpRequest, name: str, asked: Asked, card: Card | None, past: Past | None, *, status: int = 200
+) -> HttpResponse:
+    threshold = card.entry.policy.error_threshold_percentage if card else None
+    drawn: list[Chart] = charts.charts(past.points, past.axis, threshold) if past else []
+    context = admin.site.each_context(request) | {
+        "title": card.label if card else name,
+        "name": name,
+        "asked": asked,
+        "card": card,
+        "settings": origins(card.entry) if card else [],
+        "past": past,
+        "charts": drawn,
+        "spans": [(key, words, asked.query(span=key)) for key, (words, _length) in SPANS.items()],
+        "span_words": SPANS[asked.span][0],
+        "kinds": BreakerEvent.Kind.choices,
+        "files": [(of, [(form, asked.query(of=of, format=form)) for form in exports.FORMATS]) for of in DATA],
+        "operates": pages.may_operate(request.user),
+        "keeps_history": conf.keeps_history(),
+        "now": timeline.now(),
+        "renew": RENEW.get(asked.span, 0),
+        "newer": asked.query(p=past.events.previous_page_number()) if past and past.events.has_previous() else "",
+        "older": asked.query(p=past.events.next_page_number()) if past and past.events.has_next() else "",
+    }
+    return TemplateResponse(request, "breaker/detail.html", context, status=status)
+
+
+def _past(name: str, asked: Asked, card: Card | None) -> Past:
+    until = timeline.now()
+    since = until - asked.length
+    points = timeline.history(name, since, until)
+    axis = Axis(since=points[0].at, until=until, step=points[1].at - points[0].at)
+    return Past(
+        axis=axis,
+        points=points,
+        spans=timeline.spans(name, axis.since, until),
+        summary=timeline.summary(name, since, until),
+        events=Paginator(_events(name, asked, since), EVENTS_ON_A_PAGE).get_page(asked.page),
+    )
+
+
+def _events(name: str, asked: Asked, since: datetime) -> QuerySet[BreakerEvent]:
+    found = timeline.events(name)
+    if asked.kind:
+        found = found.filter(kind=asked.kind)
+    return found if asked.ever else found.filter(at__gte=since)
+
+
+def _was(name: str) -> bool:
+    """Whether history has a breaker of that name, though none bears it now."""
+    mine = {"namespace": conf.namespace(), "breaker": name}
+    return BreakerEvent.objects.filter(**mine).exists() or Series.objects.filter(**mine).exists()
+
+
+def _missing(request: HttpRequest, name: str) -> HttpResponse:
+    known = queries.known_names()
+    context = admin.site.each_context(request) | {
+        "title": _("There is no such breaker"),
+        "name": name,
+        "closest": next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.3)), ""),
+    }
+    return TemplateResponse(request, "breaker/missing.html", context, status=404)
+
+
+# -- its data, to take away --------------------------------------------------------------------------------------------
+
+
+def _file(name: str, asked: Asked, of: str, form: str) -> HttpResponseBase:
+    until = timeline.now()
+    since = until - asked.length
+    rows: Iterator[Mapping[str, Any]]
+    columns: Sequence[str]
+    if of == "events":
+        found = _events(name, asked, since)
+        rows, columns = (timeline.as_dict(event) for event in found.iterator(500)), EVENT_COLUMNS
+    elif of == "states":
+        rows = (_state(span) for span in timeline.spans(name, since, until))
+        columns = ("state", "since", "until", "seconds")
+    else:
+        of = "numbers"
+        rows = (row(point) for point in timeline.history(name, since, until))
+        columns = tuple(row(_NOTHING))
+    return exports.answer(rows, file=f"{name.replace(':', '-')}-{of}-{asked.span}", form=form, columns=columns)
+
+
+EVENT_COLUMNS = (
+    *("id", "breaker", "kind", "operation", "from", "to", "at", "actor", "source", "reason", "counts"),
+    *("durationMs", "alone"),
+)
+
+
+def row(point: Point) -> dict[str, Any]:
+    """A point of all charts."""
+    told = point.as_dict()
+    rate = round(point.totals.deciding_error_rate, 2) if point.totals.completed else None
+    return {**told, "errorRate": rate}
+
+
+def _state(span: Span) -> dict[str, Any]:
+    return {
+        "state": span.state.value,
+        "since": queries.timestamp(span.since),
+        "until": queries.timestamp(span.until),
+        "seconds": round(span.seconds, 3),
+    }
+
+
+_NOTHING = Point(at=datetime.fromtimestamp(0, UTC), totals=Totals(), seconds_open=0.0)
+
+
+def url(site: admin.AdminSite) -> URLPattern:
+    return path("breaker/<str:name>/", site.admin_view(page), name="breaker_breaker_detail")
