@@ -1,14 +1,21 @@
-"""The breakers in the admin: the dashboard, and operators' acts, to read and not to change."""
+"""The breakers in the admin: the dashboard, each breaker's page, and operators' acts and events, to read
+and not to change."""
 
+import contextlib
 from typing import Any
 
 from django.contrib import admin
+from django.db import Error as DatabaseFailure
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, path
+from django.utils.translation import gettext_lazy as _
 
-from breaker import detail, pages
-from breaker.models import Breaker, OperatorAct
+from breaker import conf, detail, exports, pages, timeline
+from breaker.models import Breaker, BreakerEvent, OperatorAct
+from breaker.recorder import recorder
 
 
 class ReadOnly:
@@ -43,6 +50,53 @@ class OperatorActAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = ("action", "status", "source", "breaker")
     search_fields = ("breaker", "actor", "reason")
     date_hierarchy = "created_at"
+
+
+@admin.register(BreakerEvent)
+class BreakerEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """What happened to the breakers of this gateway, to read and to take away."""
+
+    list_display = (
+        "at",
+        "breaker",
+        "kind",
+        "operation",
+        "from_state",
+        "to_state",
+        "actor",
+        "source",
+        "reason",
+        "alone",
+    )
+    list_filter = ("kind", "operation", "source", "to_state", "alone", "breaker")
+    search_fields = ("breaker", "actor", "reason")
+    date_hierarchy = "at"
+    exclude = ("namespace", "rev")
+    list_per_page = 50
+    show_full_result_count = False
+    actions = ("as_csv", "as_json")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BreakerEvent]:
+        """Of this namespace: databases are shared by gateways of several."""
+        return super().get_queryset(request).filter(namespace=conf.namespace())
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        with contextlib.suppress(DatabaseFailure):  # what is stored is what there is to read
+            recorder.catch_up()
+        return super().changelist_view(request, extra_context)
+
+    @admin.action(description=_("Save the selected events as CSV"), permissions=["view"])
+    def as_csv(self, request: HttpRequest, chosen: QuerySet[BreakerEvent]) -> HttpResponseBase:
+        return _export(chosen, "csv")
+
+    @admin.action(description=_("Save the selected events as JSON"), permissions=["view"])
+    def as_json(self, request: HttpRequest, chosen: QuerySet[BreakerEvent]) -> HttpResponseBase:
+        return _export(chosen, "json")
+
+
+def _export(chosen: QuerySet[BreakerEvent], form: str) -> HttpResponseBase:
+    rows = (timeline.as_dict(event) for event in chosen.iterator(500))
+    return exports.answer(rows, file="breaker-events", form=form, columns=timeline.EVENT_COLUMNS)
 
 
 def _add(site: admin.AdminSite) -> None:

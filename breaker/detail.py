@@ -232,7 +232,7 @@ def _file(name: str, asked: Asked, of: str, form: str) -> HttpResponseBase:
     columns: Sequence[str]
     if of == "events":
         found = _events(name, asked, since)
-        rows, columns = (timeline.as_dict(event) for event in found.iterator(500)), EVENT_COLUMNS
+        rows, columns = (timeline.as_dict(event) for event in found.iterator(500)), timeline.EVENT_COLUMNS
     elif of == "states":
         rows = (_state(span) for span in timeline.spans(name, since, until))
         columns = ("state", "since", "until", "seconds")
@@ -241,12 +241,6 @@ def _file(name: str, asked: Asked, of: str, form: str) -> HttpResponseBase:
         rows = (row(point) for point in timeline.history(name, since, until))
         columns = tuple(row(_NOTHING))
     return exports.answer(rows, file=f"{name.replace(':', '-')}-{of}-{asked.span}", form=form, columns=columns)
-
-
-EVENT_COLUMNS = (
-    *("id", "breaker", "kind", "operation", "from", "to", "at", "actor", "source", "reason", "counts"),
-    *("durationMs", "alone"),
-)
 
 
 def row(point: Point) -> dict[str, Any]:

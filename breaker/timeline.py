@@ -105,8 +105,14 @@ def events(name: str | None = None) -> QuerySet[BreakerEvent]:
     return found.filter(breaker=name) if name else found
 
 
+EVENT_COLUMNS = (
+    *("id", "breaker", "kind", "operation", "from", "to", "at", "actor", "source", "reason", "counts"),
+    *("durationMs", "alone"),
+)
+
+
 def as_dict(event: BreakerEvent) -> dict[str, Any]:
-    """An event as JSON has it."""
+    """An event as JSON has it: the columns above."""
     return {
         "id": event.pk,
         "breaker": event.breaker,
