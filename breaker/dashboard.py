@@ -26,7 +26,7 @@ NAMED = 3
 FRESH = 0.9
 """Seconds for which one reading serves all who watch."""
 SILENT_MS = 2000
-"""A worker unheard for so long is marked."""
+"""A worker unheard for so long is marked, and so is one that has not followed a change so old."""
 
 STATES = {
     "trouble": gettext_lazy("open or on trial"),
@@ -338,9 +338,13 @@ class Board:
         workers = ngettext("%d worker", "%d workers", count) % count
         return _("%(workers)s on %(hosts)s") % {"workers": workers, "hosts": _hosts(self.hosts)}
 
-    @property
+    @cached_property
     def laggards(self) -> set[str]:
-        return {w.process for w in self.overview.workers if w.behind or w.age_ms > SILENT_MS}
+        """Workers that are silent, or behind although the last change is a while ago."""
+        entries = self.overview.status.entries
+        last = max((max(entry.snapshot.since, entry.snapshot.act_at) for entry in entries), default=0)
+        settled = entries and entries[0].now - last > SILENT_MS
+        return {w.process for w in self.overview.workers if (w.behind and settled) or w.age_ms > SILENT_MS}
 
 
 def cards(overview: Overview) -> list[Card]:

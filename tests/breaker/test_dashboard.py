@@ -211,7 +211,7 @@ def test_a_card_shows_the_numbers_of_the_window_without_a_script(house: House, v
     fail(breaker, 1)
     text = words(viewer.get(BOARD).content.decode())
     assert "errors 25.0 % limit 50 %" in text
-    assert "per second0.1p50" in text
+    assert "calls/s0.1p50" in text
     assert "fires4successes3failures1timeouts0rejects0fallbacks0" in text
     assert "1 process on 1 host sees failures" in text
 
@@ -275,12 +275,22 @@ def test_a_worker_that_lags_is_named(house: House, viewer: Client, monkeypatch: 
         Worker(process="7", host="one", age_ms=100, behind=0),
         Worker(process="8", host="two", age_ms=100, behind=3),
     ]
+    house.advance(3)
     found = with_more(workers=workers, age_ms=250)
     monkeypatch.setattr(queries, "overview", lambda: found)
     text = words(viewer.get(BOARD).content.decode())
     assert "2 workers on 2 hosts report. ▲ 1 lags behind. Numbers are at most 2 s old." in text
     assert "8 on two: ▲ 3 changes behind" in text
     assert "7 on one: up to date" in text
+
+
+def test_who_has_not_followed_a_change_of_this_moment_does_not_lag(twelve: Twelve, house: House) -> None:
+    house.advance(3)
+    act("MIFOS-Maker-get", "open")
+    slow = Worker(process="8", host="two", age_ms=100, behind=1)
+    silent = Worker(process="9", host="two", age_ms=3000, behind=0)
+    board = dashboard.board(with_more(workers=[slow, silent]), Filter())
+    assert board.laggards == {"9"}
 
 
 @pytest.mark.parametrize(

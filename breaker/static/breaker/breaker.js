@@ -6,6 +6,7 @@ const PATIENCE = 5000;
 const SLOWEST = 15000;
 
 const live = document.getElementById("live");
+const words = document.getElementById("lost")?.dataset; // what to say, in the page's language
 let ahead = live ? Number(live.dataset.now) - Date.now() : 0; // of the shared clock over this browser's
 
 // -- time, in the operator's own zone --------------------------------------------------------------------------------
@@ -119,8 +120,7 @@ let lostSince = null;
 
 function lose(text, link) {
   const banner = document.getElementById("lost");
-  if (banner.dataset.text !== text) {
-    banner.dataset.text = text;
+  if (!banner.textContent.startsWith(text)) {
     banner.textContent = text;
     if (link) banner.append(" ", Object.assign(document.createElement("a"), link));
   }
@@ -131,7 +131,6 @@ function lose(text, link) {
 function recover() {
   failures = 0;
   lostSince = null;
-  delete document.getElementById("lost").dataset.text;
   document.getElementById("lost").hidden = true;
   live.classList.remove("stale");
 }
@@ -151,8 +150,10 @@ async function ask() {
     if (answer.status === 401 || answer.status === 403) {
       ended = true;
       const next = encodeURIComponent(location.pathname + location.search);
-      lose(answer.status === 401 ? "Your session has ended, and the numbers below are old." : "You may no longer see the breakers.",
-        { textContent: "Sign in again", href: `${live.dataset.login}?next=${next}` });
+      lose(answer.status === 401 ? words.ended : words.barred, {
+        textContent: words.login,
+        href: `${live.dataset.login}?next=${next}`,
+      });
       return;
     }
     if (!answer.ok && answer.status !== 304) throw new Error(answer.status);
@@ -171,7 +172,7 @@ async function ask() {
   } catch {
     failures += 1;
     lostSince ??= new Date();
-    if (failures > 1) lose(`The connection was lost at ${clock.format(lostSince)}: the numbers below are old. Trying again.`);
+    if (failures > 1) lose(words.lost.replace("TIME", clock.format(lostSince)));
   } finally {
     asking = false;
     tick();
@@ -204,7 +205,7 @@ if (until) {
   const offset = document.querySelector("[data-offset]");
   const label = document.querySelector(`label[for=${until.id}]`);
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  label.textContent = `Until (${zone})`;
+  label.textContent = label.textContent.replace("UTC", zone);
   const set = () => {
     offset.value = new Date(until.value || Date.now()).getTimezoneOffset();
   };
