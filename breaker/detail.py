@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
@@ -41,6 +42,8 @@ SPANS = {
     "30d": (gettext_lazy("30 days"), timedelta(days=30)),
 }
 EVENTS_ON_A_PAGE = 25
+STATES = 100
+"""In the list; a breaker that flaps for a month has more than a page can show."""
 RENEW = {"15m": 10, "1h": 10}
 """Seconds after which the page renews itself; the longer spans change too little."""
 TONES = {"CLOSED": ("closed", "●"), "OPEN": ("open", "▲"), "HALF_OPEN": ("half", "◐")}
@@ -76,21 +79,7 @@ class Asked:
         return urlencode({key: value for key, value in said.items() if value})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Strip:
-    """One state on the timeline."""
-
-    state: str
-    tone: str
-    shape: str
-    since: datetime
-    until: datetime
-    seconds: float
-    x: str
-    width: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Past:
     """The history of one span."""
 
@@ -100,7 +89,7 @@ class Past:
     summary: Summary
     events: Page[BreakerEvent]
 
-    @property
+    @cached_property
     def shades(self) -> list[charts.Shade]:
         return charts.shades(self.axis, self.spans)
 
@@ -110,28 +99,14 @@ class Past:
         return [(point, row(point)) for point in reversed(self.points) if point.totals.fires or point.seconds_open]
 
     @property
-    def strips(self) -> list[Strip]:
-        found = []
-        for span in self.spans[-STRIPS:]:
-            tone, shape = TONES[span.state.value]
-            start, end = self.axis.x(span.since), self.axis.x(span.until)
-            found.append(
-                Strip(
-                    state=span.state.value.replace("_", "-"),
-                    tone=tone,
-                    shape=shape,
-                    since=span.since,
-                    until=span.until,
-                    seconds=span.seconds,
-                    x=f"{start:.1f}",
-                    width=f"{max(end - start, 1):.1f}",
-                )
-            )
-        return found
+    def states(self) -> list[tuple[Span, str, str]]:
+        """The newest first, with colour and shape."""
+        return [(span, *TONES[span.state.value]) for span in reversed(self.spans[-STATES:])]
 
-
-STRIPS = 500
-"""States on a timeline: a breaker that flaps for a month has more than a page can show."""
+    @property
+    def older_states(self) -> int:
+        """How many the list leaves out."""
+        return max(0, len(self.spans) - STATES)
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -149,7 +124,7 @@ def page(request: HttpRequest, name: str) -> HttpResponseBase:
             return _missing(request, name)
         if (form := request.GET.get("format")) in exports.FORMATS:
             return _file(name, asked, request.GET.get("of", ""), form)
-        past = _past(name, asked, card)
+        past = _past(name, asked)
     except DatabaseFailure as error:
         log.warning("The page of breaker %s is without history: the database is away (%s)", name, type(error).__name__)
         past = None
@@ -185,17 +160,19 @@ def _show(
     return TemplateResponse(request, "breaker/detail.html", context, status=status)
 
 
-def _past(name: str, asked: Asked, card: Card | None) -> Past:
+def _past(name: str, asked: Asked) -> Past:
     until = timeline.now()
     since = until - asked.length
-    points = timeline.history(name, since, until)
-    axis = Axis(since=points[0].at, until=until, step=points[1].at - points[0].at)
+    events = Paginator(_events(name, asked, since), EVENTS_ON_A_PAGE).get_page(asked.page)
+    since = timeline.floor(since, until)
+    spans = timeline.spans(name, since, until)
+    points = timeline.history(name, since, until, was=spans)
     return Past(
-        axis=axis,
+        axis=Axis(since=since, until=until, step=points[1].at - points[0].at),
         points=points,
-        spans=timeline.spans(name, axis.since, until),
-        summary=timeline.summary(name, since, until),
-        events=Paginator(_events(name, asked, since), EVENTS_ON_A_PAGE).get_page(asked.page),
+        spans=spans,
+        summary=timeline.summed_up(spans),
+        events=events,
     )
 
 

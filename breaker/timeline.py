@@ -158,10 +158,12 @@ def now() -> datetime:
     return datetime.fromtimestamp(registry.sync.now() / 1000, UTC)
 
 
-def history(name: str, since: datetime, until: datetime, step: int | None = None) -> list[Point]:
+def history(
+    name: str, since: datetime, until: datetime, step: int | None = None, *, was: Sequence[Span] | None = None
+) -> list[Point]:
     """What a breaker counted, each `step` seconds (whole minutes) from `since` on; steps without a call too.
 
-    Raises BadSpan.
+    `was`: its states in that time, from who has read them already. Raises BadSpan.
     """
     width = timedelta(seconds=_step(since, until, step))
     since = _floor(since, width)
@@ -169,16 +171,34 @@ def history(name: str, since: datetime, until: datetime, step: int | None = None
     gathered: dict[int, list[Sample]] = {}
     for sample in _samples(name, since, until, by_hour=width >= HOUR):
         gathered.setdefault((sample.at - since) // width, []).append(sample)
-    opened = [span for span in spans(name, since, until) if span.state is State.OPEN]
     points = -((since - until) // width)
+    opened = _seconds_open(spans(name, since, until) if was is None else was, since, width, points)
     return [
         Point(
-            at=(at := since + number * width),
+            at=since + number * width,
             totals=summed(gathered.get(number, ())),
-            seconds_open=sum(_overlap(span, at, at + width) for span in opened),
+            seconds_open=opened[number],
         )
         for number in range(points)
     ]
+
+
+def _seconds_open(was: Sequence[Span], since: datetime, width: timedelta, points: int) -> list[float]:
+    """Of each step."""
+    seconds = [0.0] * points
+    for span in was:
+        if span.state is not State.OPEN:
+            continue
+        first, last = (span.since - since) // width, (span.until - since) // width
+        for number in range(max(0, first), min(points, last + 1)):
+            at = since + number * width
+            seconds[number] += _overlap(span, at, at + width)
+    return seconds
+
+
+def floor(since: datetime, until: datetime, step: int | None = None) -> datetime:
+    """Where the first point of history begins. Raises BadSpan."""
+    return _floor(since, timedelta(seconds=_step(since, until, step)))
 
 
 def _step(since: datetime, until: datetime, step: int | None) -> int:
@@ -232,7 +252,10 @@ def spans(name: str, since: datetime, until: datetime) -> list[Span]:
 
 def summary(name: str, since: datetime, until: datetime) -> Summary:
     recorder.catch_up()
-    found = spans(name, since, until)
+    return summed_up(spans(name, since, until))
+
+
+def summed_up(found: Sequence[Span]) -> Summary:
     lasted = sum(span.seconds for span in found)
     opened = sum(span.seconds for span in found if span.state is State.OPEN)
     outages = _outages(found)

@@ -217,6 +217,16 @@ def test_events_newest_first_filtered_and_in_pages(
     assert "4 events" in words(see(viewer, span="15m", ever="1"))
 
 
+def test_the_list_of_states_ends_somewhere(
+    house: House, breaker: SharedCircuitBreaker, viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage(house, breaker)
+    monkeypatch.setattr(detail, "STATES", 3)
+    said = words(see(viewer))
+    assert "1 more before that" in said
+    assert said.index("● CLOSED from") < said.index("▲ OPEN from")
+
+
 def test_odd_questions_are_answered_as_if_not_asked(viewer: Client) -> None:
     for asked in ({"span": "1y"}, {"kind": "x"}, {"p": "-1"}, {"p": "x" * 99}, {"format": "exe"}):
         see(viewer, **asked)
