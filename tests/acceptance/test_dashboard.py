@@ -281,7 +281,7 @@ def test_who_only_sees_cannot_act(site: Site, sit: Callable[..., Desk]) -> None:
 
 # -- everybody ---------------------------------------------------------------------------------------------------------
 
-PAGES = ("/admin/breaker/", "/admin/breaker/act?action=close&name=MIFOS-Maker-post")
+PAGES = ("/admin/breaker/", "/admin/breaker/act?action=close&name=MIFOS-Maker-post", "/admin/breaker/MIFOS-Maker-get/")
 
 
 @pytest.mark.parametrize("path", PAGES)
