@@ -18,7 +18,8 @@ Method
   the window of the whole cluster. Peers in memory share nothing; pybreaker on Redis shares a counter of consecutive
   failures; interlock-cb and baldur-framework on Redis share trips; nopanic-redis shares all. opossum is JavaScript on
   Node: its calls are asynchronous, and instead of threads so many overlap on one.
-* What is measured otherwise is said at the top of its file: propagation.py, crowds.py, traffic.py, deadline.py.
+* What is measured otherwise is said at the top of its file: propagation.py, crowds.py, traffic.py, deadline.py,
+  gateway.py, watching.py.
 
 Benchmarks are never tests: a goal that is missed is printed, and the exit code is 0.
 """

@@ -108,6 +108,8 @@ class Session:
     courses: tuple[Course, ...]
     measure: Callable[[Sequence[Course], Effort, str], Measured]
     """Those courses that are wanted, how long, and the address of a Redis for the run; gives each course when done."""
+    priced: bool = True
+    """Whether README's price section shows it; else README says elsewhere what it came to."""
 
 
 def ratios(ours: Figure, theirs: Figure) -> Figure:

@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -77,8 +78,7 @@ class Contestant:
 
     @property
     def request(self) -> bytes:
-        lines = (f"GET {self.path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", f"Authorization: Token {self.token}")
-        return "\r\n".join([*lines, "", ""]).encode()
+        return get(self.port, self.path, f"Authorization: Token {self.token}")
 
     @property
     def workers(self) -> list[int]:
@@ -110,6 +110,10 @@ class Contestant:
         if answer.status != 200:
             raise AssertionError(f"{self.path} answers {answer.status}: {body[:200]!r}")
         return time.perf_counter() - began
+
+
+def get(port: int, path: str, *fields: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", *fields, "", ""]).encode()
 
 
 def _cpu(pid: int) -> float:
@@ -172,40 +176,66 @@ _FIGURES = {
 # -- the servers -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A database, a Redis and a MIFOS, and the servers that stand beside them."""
+
+    folder: Path
+    environ: dict[str, str]
+    children: list[Child]
+
+    def serve(self, application: str, **environ: str) -> dict[str, Any]:
+        port = free_port()
+        command = [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.conf.py", application]
+        environ = self.environ | {"PORT": str(port)} | environ
+        child = Child(application, command, environ, self.folder / f"{port}.log")
+        self.children.append(child)
+        return {"server": child, "port": port}
+
+    def manage(self, *words: str) -> str:
+        command = [sys.executable, "manage.py", *words]
+        ran = subprocess.run(
+            command, env=self.environ, cwd=devstate.CHECKOUT, capture_output=True, text=True, timeout=60, check=True
+        )
+        return ran.stdout
+
+    def consumer(self) -> dict[str, str]:
+        """What calls MIFOS as maker."""
+        return {"path": CALL, "token": self.manage("create_consumer", "bench", "--maker").split()[-1]}
+
+
+@contextlib.contextmanager
+def site(folder: Path, redis_url: str) -> Iterator[Site]:
+    upstream = free_port()
+    made = Site(folder=folder, environ=_environ(folder, redis_url, upstream), children=[])
+    command = [sys.executable, str(SERVED / "upstream.py"), str(upstream)]
+    try:
+        made.children.append(Child("upstream", command, made.environ))
+        made.manage("migrate", "-v0")
+        yield made
+    finally:
+        for child in made.children:
+            child.stop(within=5)
+
+
 @contextlib.contextmanager
 def _contestants(folder: Path, redis_url: str) -> Iterator[dict[str, Contestant]]:
     """All of them, serving."""
-    children: list[Child] = []
-    upstream = free_port()
-    common = _environ(folder, redis_url, upstream)
-
-    def serve(application: str, **environ: str) -> dict[str, Child | int]:
-        port = free_port()
-        command = [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.conf.py", application]
-        child = Child(application, command, common | {"PORT": str(port)} | environ, folder / f"{port}.log")
-        children.append(child)
-        return {"server": child, "port": port}
-
-    try:
-        children.append(Child("upstream", [sys.executable, str(SERVED / "upstream.py"), str(upstream)], common))
-        _manage("migrate -v0", common)
-        call = {"path": CALL, "token": _manage("create_consumer bench --maker", common).split()[-1]}
-        bare = serve("tests.benchmarks.served.bare")
+    with site(folder, redis_url) as here:
+        call = here.consumer()
+        bare = here.serve("tests.benchmarks.served.bare")
         found = {
-            GATEWAY: Contestant(**serve("config.wsgi"), **call),  # type: ignore[arg-type]
-            UNGUARDED: Contestant(**serve("tests.benchmarks.served.unguarded"), **call),  # type: ignore[arg-type]
-            DISABLED: Contestant(  # type: ignore[arg-type]
-                **serve("config.wsgi", BREAKER_ENABLED="false", BREAKER_NAMESPACE="disabled"), **call
+            GATEWAY: Contestant(**here.serve("config.wsgi"), **call),
+            UNGUARDED: Contestant(**here.serve("tests.benchmarks.served.unguarded"), **call),
+            DISABLED: Contestant(
+                **here.serve("config.wsgi", BREAKER_ENABLED="false", BREAKER_NAMESPACE="disabled"), **call
             ),
-            BARE: Contestant(**bare, path=ANSWERS),  # type: ignore[arg-type]
-            BARE_CALLS: Contestant(**bare, path=CALLS),  # type: ignore[arg-type]
+            BARE: Contestant(**bare, path=ANSWERS),
+            BARE_CALLS: Contestant(**bare, path=CALLS),
         }
         for contestant in found.values():
             wait_for(contestant.is_up, "a contestant serves")
         yield found
-    finally:
-        for child in children:
-            child.stop(within=5)
 
 
 def _environ(folder: Path, redis_url: str, upstream: int) -> dict[str, str]:
@@ -226,11 +256,3 @@ def _environ(folder: Path, redis_url: str, upstream: int) -> dict[str, str]:
         "LOG_FORMAT": "json",
         "UPSTREAM": f"http://127.0.0.1:{upstream}/fineract-provider/api/v1/clients?limit=1",
     }
-
-
-def _manage(command: str, environ: dict[str, str]) -> str:
-    words = [sys.executable, "manage.py", *command.split()]
-    ran = subprocess.run(
-        words, env=environ, cwd=devstate.CHECKOUT, capture_output=True, text=True, timeout=60, check=True
-    )
-    return ran.stdout

@@ -31,7 +31,7 @@ class Pressed:
 
 def presser(port: int, request: bytes, connections: int, workers: Sequence[int]) -> Generator[Any, Any, None]:
     """A role: opens its connections, and presses for as many seconds as it is told. Each answer must be a 200."""
-    sockets = _open(port, request, connections, workers)
+    sockets = spread(port, request, connections, workers)
     poll = select.epoll()
     for number in sockets:
         poll.register(number, select.EPOLLIN)
@@ -49,7 +49,7 @@ def _press(sockets: dict[int, socket.socket], poll: select.epoll, request: bytes
         sock.sendall(request)
     while sent_at:
         for number, _ in poll.poll(30):
-            _take_answer(sockets[number])
+            take_answer(sockets[number])
             now = clock()
             latencies.append(now - sent_at.pop(number))
             if now - began < seconds:
@@ -58,7 +58,7 @@ def _press(sockets: dict[int, socket.socket], poll: select.epoll, request: bytes
     return Pressed(requests=len(latencies), wall=now - began, latencies=latencies)
 
 
-def _take_answer(sock: socket.socket) -> None:
+def take_answer(sock: socket.socket) -> None:
     answer = sock.recv(65536)
     if not answer.startswith(GOOD):
         raise AssertionError(f"a call went wrong: {answer[:500]!r}")
@@ -68,14 +68,14 @@ def _take_answer(sock: socket.socket) -> None:
         body += sock.recv(65536)
 
 
-def _open(port: int, request: bytes, connections: int, workers: Sequence[int]) -> dict[int, socket.socket]:
+def spread(port: int, request: bytes, connections: int, workers: Sequence[int]) -> dict[int, socket.socket]:
     of_worker: dict[int, list[socket.socket]] = {pid: [] for pid in workers}
     share = -(-connections // len(workers))
     for _ in range(TRIES):
         sock = socket.create_connection(("127.0.0.1", port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(request)
-        _take_answer(sock)
+        take_answer(sock)
         held = of_worker[_holder(sock, workers)]
         if len(held) < share and sum(map(len, of_worker.values())) < connections:
             held.append(sock)

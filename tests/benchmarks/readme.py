@@ -142,14 +142,14 @@ GRIDS = (
 SHOWN = {name for grid in GRIDS for _, name in grid.columns}
 OTHERS = tuple(
     Grid(title=f"{course.title}; {RATIO}", columns=(("", course.name),), cell=price_and_more)
-    for course in plan.COURSES
+    for course in plan.PRICED
     if course.name not in SHOWN
 )
 
 
 def section(book: Book, facts: Mapping[str, Any]) -> str:
     """What stands between the marks."""
-    courses = {course.name: course for course in plan.COURSES}
+    courses = {course.name: course for course in plan.PRICED}
     when, where, what = report.machine(facts)
     lines = [f"`{facts['command']}`, {when}; {where}; {what}."]
     for grid in (*GRIDS, *OTHERS):
@@ -160,7 +160,7 @@ def section(book: Book, facts: Mapping[str, Any]) -> str:
 
 
 def _goals(book: Book) -> Iterator[str]:
-    found = list(report.verdicts(plan.COURSES, book))
+    found = list(report.verdicts(plan.PRICED, book))
     missed = [(course, verdict) for course, verdict in found if not verdict.met]
     yield f"Of {len(found)} goals {len(found) - len(missed)} are met." + (" Missed:" if missed else "")
     if missed:
@@ -184,11 +184,11 @@ def inserted(readme: str, book: Book, facts: Mapping[str, Any]) -> str:
 def whole_table(book: Book, facts: Mapping[str, Any]) -> str:
     """What the run printed."""
     lines = [*report.machine(facts), ""]
-    for course in plan.COURSES:
+    for course in plan.PRICED:
         if course.name in book:
             lines += [*report.table(course, book[course.name])]
             lines += [report.verdict_line(verdict) for _, verdict in report.verdicts([course], book)] + [""]
-    return "\n".join([*lines, *report.summary(plan.COURSES, book), ""])
+    return "\n".join([*lines, *report.summary(plan.PRICED, book), ""])
 
 
 def files(book: Book, facts: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", help="the JSON of a run; without it, the published one")
     run = parser.parse_args().run
     if run is not None:
-        kept.keep(PUBLISHED, plan.COURSES, *kept.load(run), digits=DIGITS)
+        kept.keep(PUBLISHED, plan.PRICED, *kept.load(run), digits=DIGITS)
     for path, content in files(*kept.load(PUBLISHED)):
         path.write_text(content, "utf-8")
         print(path.relative_to(CHECKOUT))
