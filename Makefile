@@ -17,7 +17,7 @@ PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz01
 	MIFOS_CHECKER_USERNAME=checker MIFOS_CHECKER_PASSWORD=check
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test prove check bench charts chaos conformance coverage mutants lock
+.PHONY: help up setup test prove check bench charts chaos conformance coverage mutants screenshots lock
 
 help:
 	@echo "make up      serve in development mode on HOST:PORT (127.0.0.1:8000), with all that is not configured"
@@ -31,6 +31,7 @@ help:
 	@echo "make conformance   run published traces on ours and on other circuit breakers"
 	@echo "make coverage      run the tests and print the branches that they pass over"
 	@echo "make mutants       break the engine bit by bit: what would its tests miss?"
+	@echo "make screenshots   take docs/screenshots/ anew with the system's Chromium, from a gateway under load"
 	@echo "make lock    compile requirements/ anew from pyproject.toml"
 
 setup: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
@@ -53,6 +54,9 @@ charts: $(VENV)/dev.stamp
 
 chaos: $(VENV)/dev.stamp $(VENV)/checkout.stamp
 	@exec $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+screenshots: $(VENV)/dev.stamp $(VENV)/checkout.stamp
+	@exec $(BIN)/python -m tests.acceptance.screenshots $(ARGS)
 
 conformance: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.conformance $(ARGS)
