@@ -40,16 +40,11 @@ _CUSTOM = "custom"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """A minute of the sparkline; heights are percent of its busiest one, as text that no locale changes."""
+class Spark:
+    """The bars of a sparkline as SVG paths, 110 wide and 100 high: what failed at the foot, the other calls on it."""
 
-    x: int
-    calls: str
-    failed: str
-    top: str
-    """Where the bar begins, from above."""
-    foot: str
-    """Where its failed part begins, from above."""
+    calls: str = ""
+    failed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,26 +199,19 @@ class Card:
         return _("%(seen)s failures") % {"seen": seen}
 
     @cached_property
-    def bars(self) -> list[Bar]:
-        if not self.minutes:
-            return []
-        busiest = max(_calls(minute) for minute in self.minutes) or 1
+    def spark(self) -> Spark:
+        busiest = max(map(_calls, self.minutes), default=0) or 1
         first = _whole_minute(_moment(self.entry.now)) - timedelta(minutes=MINUTES - 1)
-        bars = []
+        calls, failed = [], []
         for minute in self.minutes:
-            x = round((_whole_minute(minute.at) - first) / timedelta(minutes=1))
-            if 0 <= x < MINUTES:
-                calls, failed = (100 * n / busiest for n in (_calls(minute), minute.failures + minute.timeouts))
-                bars.append(
-                    Bar(
-                        x=x * 10,
-                        calls=f"{calls - failed:.0f}",
-                        failed=f"{failed:.0f}",
-                        top=f"{100 - calls:.0f}",
-                        foot=f"{100 - failed:.0f}",
-                    )
-                )
-        return bars
+            place = round((_whole_minute(minute.at) - first) / timedelta(minutes=1))
+            if not 0 <= place < MINUTES:
+                continue
+            top, foot = (100 - 100 * n / busiest for n in (_calls(minute), minute.failures + minute.timeouts))
+            calls.append(f"M{place * 10} {foot:.0f}V{top:.0f}h8V{foot:.0f}z")
+            if minute.failures + minute.timeouts:
+                failed.append(f"M{place * 10} 100V{foot:.0f}h8V100z")
+        return Spark(calls="".join(calls), failed="".join(failed))
 
     @property
     def story(self) -> str:

@@ -208,10 +208,10 @@ def _change(snapshot: Snapshot) -> Change:
 
 
 class _Recent:
-    """The last minutes as a store has them. One that ended a while ago is read once: few counts come later."""
+    """The last minutes as a store has them. One that ended a minute ago is read once: few counts come later."""
 
     MINUTES = 10
-    SETTLED = 2
+    SETTLED = 1
 
     def __init__(self) -> None:
         self._store: Store | None = None
@@ -223,9 +223,8 @@ class _Recent:
         if store is not self._store:
             self._store, self._settled = store, {}
         settled = self._settled
-        found = {
-            number: by_name(tally) for number, tally in store.minutes([n for n in numbers if n not in settled]).items()
-        }
+        read = store.minutes([number for number in numbers if number not in settled])
+        found = {number: by_name(tally, histogram=False) for number, tally in read.items()}
         found |= {number: settled[number] for number in numbers if number in settled}
         self._settled = {number: counted for number, counted in found.items() if number < newest - self.SETTLED}
         recent: dict[str, list[Minute]] = {}

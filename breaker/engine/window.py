@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import accumulate, repeat
 from operator import itemgetter
 
 Tally = dict[str, int]
@@ -107,14 +107,9 @@ class Totals:
 
     def percentile(self, fraction: float) -> float:
         """Seconds that `fraction` of the completed calls did not exceed, within RELATIVE_ERROR; 0 without any."""
-        total = sum(self.histogram.values())
-        rank = math.ceil(fraction * total)
-        reached = 0
-        for index in sorted(self.histogram):
-            reached += self.histogram[index]
-            if reached >= rank:
-                return slot_seconds(index)
-        return 0.0
+        slots = sorted(self.histogram)
+        reached = [*accumulate(map(self.histogram.__getitem__, slots))]
+        return slot_seconds(slots[bisect_left(reached, math.ceil(fraction * reached[-1]))]) if slots else 0.0
 
 
 def _percent(part: int, whole: int) -> float:
@@ -133,10 +128,11 @@ _SUMS = {
 
 def total(tallies: Iterable[Mapping[str, int]], *, generation: str | None = None) -> Totals:
     """Sum buckets: those of one generation, or, without, of all."""
-    totals = Totals()
+    totals, merged = Totals(), Tally()
     for tally in tallies:
-        for name, count in tally.items():
-            _count(totals, name, int(count), generation)
+        merge(merged, tally)
+    for name, count in merged.items():
+        _count(totals, name, count, generation)
     return totals
 
 
@@ -197,11 +193,13 @@ def named(name: str, counted: Mapping[str, int]) -> Tally:
     return fields
 
 
-def by_name(counted: Mapping[str, int]) -> dict[str, Totals]:
-    """What history kept of a minute: breaker to sums."""
+def by_name(counted: Mapping[str, int], *, histogram: bool = True) -> dict[str, Totals]:
+    """What history kept of a minute: breaker to sums, with or without their latencies' histograms."""
     tallies: dict[str, Tally] = {}
     for key, count in counted.items():
         kind, _, rest = key.partition("|")
+        if kind == SLOT and not histogram:
+            continue
         if kind == SLOT:
             index, _, rest = rest.partition("|")
             kind = f"{SLOT}|{index}"

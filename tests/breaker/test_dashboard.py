@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from breaker import dashboard, operations, pages, queries
-from breaker.dashboard import Board, Card, Filter
+from breaker.dashboard import Board, Card, Filter, Spark
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.sync import Sync
 from breaker.queries import Change, Minute, Overview, Worker
@@ -252,13 +252,10 @@ def test_the_sparkline_stands_minutes_where_they_belong(house: House) -> None:
         Minute(at=now, successes=3, failures=1, timeouts=1),
     ]
     (found,) = dashboard.cards(with_more(recent={"x": recent[1:]}))
-    assert [(bar.x, bar.calls, bar.failed, bar.top, bar.foot) for bar in found.bars] == [
-        (0, "100", "0", "0", "100"),
-        (100, "30", "20", "50", "80"),
-    ]
+    assert found.spark == Spark(calls="M0 100V0h8V100zM100 80V50h8V80z", failed="M100 100V80h8V100z")
     assert found.story == "Last 10 minutes: 15 calls, 2 failed"
     (late,) = dashboard.cards(with_more(recent={"x": recent}))
-    assert [bar.x for bar in late.bars] == [0, 100]
+    assert late.spark.calls.count("M") == 2
 
 
 def test_the_last_change_and_by_whom(house: House, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -317,7 +317,7 @@ def test_minutes_that_have_settled_are_not_read_again(house: House, breaker: Sha
     house.store.minutes = lambda numbers: asked.append(len(numbers)) or read(numbers)  # type: ignore[method-assign,func-returns-value]
     for _ in range(2):
         assert [minute.successes for minute in overview().recent["x"]] == [1]
-    assert asked == [11, 3]
+    assert asked == [11, 2]
 
 
 def test_the_overview_knows_the_last_change(house: House, breaker: SharedCircuitBreaker) -> None:

@@ -158,7 +158,7 @@ class RedisStore:
         tallies = [_tally(flat) for flat in hashes]
         if beyond:
             _, _, _, more = self._gather([key for _, key in beyond])
-            tallies += [_tally(fields) for fields in more]
+            tallies += [_tally(flat) for flat in more]
         windows: dict[str, list[Tally]] = {name: [] for name in push.wants}
         for (name, _), counts in zip([*reading, *beyond], tallies, strict=True):
             windows[name].append(counts)
@@ -208,7 +208,7 @@ class RedisStore:
         for some in _portions(names, AT_ONCE) if names else [[]]:
             moment, epoch, first, hashes = self._gather([self._key("circuit", name) for name in some])
             seq = first if seq < 0 else min(seq, first)
-            circuits = {name: _record(name, hash_) for name, hash_ in zip(some, hashes, strict=True)}
+            circuits = {name: _record(name, _fields(flat)) for name, flat in zip(some, hashes, strict=True)}
             found |= circuits if windows is None else self._counted(circuits, windows, moment)
         return Records(now=moment, epoch=epoch, seq=seq, records=found)
 
@@ -220,8 +220,9 @@ class RedisStore:
         now, _, _, _ = self._gather([])
         return now
 
-    def _gather(self, keys: Sequence[str]) -> tuple[int, str, int, list[dict[str, str]]]:
-        hashes: list[dict[str, str]] = [{} for _ in keys]
+    def _gather(self, keys: Sequence[str]) -> tuple[int, str, int, list[Any]]:
+        """Shared clock, epoch, count of writes, and the hashes, each for `_fields` or `_tally` to read."""
+        hashes: list[Any] = [()] * len(keys)
         for start in range(0, max(1, len(keys)), KEYS_AT_ONCE):
             some = keys[start : start + KEYS_AT_ONCE]
             now, epoch, seq, found = self._run("gather", [self._key("meta"), *some], [new_generation()])
@@ -238,9 +239,9 @@ class RedisStore:
         ]
         tallies: dict[str, list[Tally]] = {name: [] for name in circuits}
         _, _, _, hashes = self._gather([key for _, key in asked])
-        for (name, _), fields in zip(asked, hashes, strict=True):
-            if fields:
-                tallies[name].append({key: int(count) for key, count in fields.items()})
+        for (name, _), flat in zip(asked, hashes, strict=True):
+            if flat:
+                tallies[name].append(_tally(flat))
         return {
             name: Record(name=name, snapshot=one.snapshot, registration=one.registration, tallies=tallies[name])
             for name, one in circuits.items()
@@ -271,7 +272,7 @@ class RedisStore:
         for entry, fields in self._redis.xrange(
             self._key("events"), min=f"({_text(after)}" if after else "-", count=count
         ):
-            said = dict(_pairs(fields))
+            said = _fields(fields)
             event = json.loads(said["event"])
             events.append(
                 Event(cursor=_text(entry), name=said["name"], rev=said["rev"], at=int(said["at"]), event=event)
@@ -297,7 +298,7 @@ class RedisStore:
     @_guarded
     def minutes(self, numbers: Sequence[int]) -> Mapping[int, Tally]:
         _, _, _, hashes = self._gather([self._key("minute", number) for number in numbers])
-        return {number: _tally(fields) for number, fields in zip(numbers, hashes, strict=True)}
+        return {number: _tally(flat) for number, flat in zip(numbers, hashes, strict=True)}
 
     @_guarded
     def stored_minutes(self, marks: Mapping[int, int]) -> None:
@@ -314,7 +315,7 @@ class RedisStore:
     def heartbeats(self) -> Sequence[Worker]:
         now, _, seq, (heard,) = self._gather([self._key("workers")])
         found: list[Worker] = []
-        for process, said in heard.items():
+        for process, said in _fields(heard).items():
             at, followed, host = said.split("|", 2)
             if now - int(at) < UNHEARD_MS:
                 age, behind = max(0, now - int(at)), max(0, seq - int(followed))
@@ -394,7 +395,7 @@ class RedisStore:
         for stream, entries in found.items() if isinstance(found, dict) else found:
             # RESP3 nests the entries of a stream once more.
             listed = entries[0] if entries and isinstance(entries[0], list) else entries
-            yield _text(stream), [(_text(entry), dict(_pairs(fields))) for entry, fields in listed]
+            yield _text(stream), [(_text(entry), _fields(fields)) for entry, fields in listed]
 
     def _node(self) -> Any:
         """A client of the one server that has our keys."""
@@ -413,13 +414,13 @@ class RedisStore:
         if hashes is None:
             _, _, _, hashes = self._gather(keys)
         windows: dict[str, list[Tally]] = {name: [] for name in wants}
-        for (name, _), fields in zip(reading, hashes, strict=True):
-            windows[name].append({key: int(count) for key, count in fields.items()})
+        for (name, _), flat in zip(reading, hashes, strict=True):
+            windows[name].append(_tally(flat))
         return windows
 
     def _polled(
         self, call: Call, expected: frozenset[str], seconds: float, keys: Sequence[str]
-    ) -> list[dict[str, str]] | None:
+    ) -> list[Any] | None:
         """Call, wait and read in one question: a round trip costs a busy process many a turn of its threads.
 
         None: not all answered in time. That wait is ended on this side, by hanging up, for Redis would end it up to
@@ -509,23 +510,32 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _pairs(flat: Any) -> Iterator[tuple[str, str]]:
-    """Field and value, from the flat list of RESP2 or the mapping of RESP3."""
-    if isinstance(flat, Mapping):
-        return ((_text(key), _text(value)) for key, value in flat.items())
-    return ((_text(key), _text(value)) for key, value in zip(flat[::2], flat[1::2], strict=True))
+def _texts(values: Sequence[bytes | str]) -> Iterator[str]:
+    """In C: a reading of all breakers has thousands of them."""
+    return map(bytes.decode, values) if values and isinstance(values[0], bytes) else map(str, values)  # type: ignore[arg-type]
 
 
-def _hashes(found: Sequence[Any], count: int) -> list[dict[str, str]]:
+def _flat(found: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Fields and values, from the flat list of RESP2 or the mapping of RESP3."""
+    return ([*found], [*found.values()]) if isinstance(found, Mapping) else (found[::2], found[1::2])
+
+
+def _fields(found: Any) -> dict[str, str]:
+    fields, values = _flat(found)
+    return dict(zip(_texts(fields), _texts(values), strict=True))
+
+
+def _tally(found: Any) -> Tally:
+    fields, counts = _flat(found)
+    return dict(zip(_texts(fields), map(int, counts), strict=True))
+
+
+def _hashes(found: Sequence[Any], count: int) -> list[Any]:
     """So many hashes, of which `gather` answered those that are not empty: place (from 1), content, ..."""
-    hashes: list[dict[str, str]] = [{} for _ in range(count)]
+    hashes: list[Any] = [()] * count
     for place, flat in zip(found[::2], found[1::2], strict=True):
-        hashes[int(place) - 1] = dict(_pairs(flat))
+        hashes[int(place) - 1] = flat
     return hashes
-
-
-def _tally(flat: Any) -> Tally:
-    return {key: int(count) for key, count in _pairs(flat)}
 
 
 def _record(name: str, fields: Mapping[str, str]) -> Record:
