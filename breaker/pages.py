@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import threading
 import time
@@ -21,7 +22,6 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.http import quote_etag
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
@@ -58,6 +58,8 @@ def may_operate(user: Any) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     body: bytes
+    packed: bytes
+    """The same for who takes gzip: made once for all who watch, and an eighth as long."""
     etag: str
     at: int
     """The shared clock when it was read, ms; of two answers the later one holds."""
@@ -100,7 +102,8 @@ class Watch:
         body = render_to_string("breaker/live.html", context).encode()
         made = Answer(
             body=body,
-            etag=quote_etag(hashlib.blake2b(body, digest_size=12).hexdigest()),
+            packed=gzip.compress(body, 6, mtime=0),
+            etag=f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"',  # weak: it stands for both
             at=round(overview.status.at.timestamp() * 1000),
             read_at=self.read_at,
         )
@@ -187,8 +190,11 @@ def live(request: HttpRequest) -> HttpResponse:
     if answer is None:
         return HttpResponse(_("Still reading; ask again."), status=503, content_type="text/plain")
     headers = {"ETag": answer.etag, "X-Breaker-At": str(answer.at), "X-Breaker-Age": str(answer.age_ms)}
+    headers["Vary"] = "Accept-Encoding"
     if request.headers.get("If-None-Match") == answer.etag:
         return HttpResponse(status=304, headers=headers)
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        return HttpResponse(answer.packed, headers=headers | {"Content-Encoding": "gzip"})
     return HttpResponse(answer.body, headers=headers)
 
 

@@ -66,7 +66,7 @@ def measure(courses: Sequence[Course], effort: Effort, url: str) -> Measured:
         cookies = site.manage("shell", "-v0", "-c", SIGN_IN).split("\n")[:WATCHERS]
         served = gateway.Contestant(**site.serve("config.wsgi", DJANGO_SECURE_SSL_REDIRECT="false"), **site.consumer())
         wait_for(served.is_up, "the gateway serves")
-        polls = [gateway.get(served.port, LIVE, f"Cookie: {cookie}") for cookie in cookies]
+        polls = [gateway.get(served.port, LIVE, f"Cookie: {cookie}", "Accept-Encoding: gzip") for cookie in cookies]
         casts: list[tuple[Any, ...]] = [
             (presser, served.port, served.request, gateway.CONNECTIONS, served.workers),
             (watchers, served.port, polls, served.workers),

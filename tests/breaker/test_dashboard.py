@@ -1,5 +1,6 @@
 """The dashboard: what it says, what it shows, who may see it, and what its script is answered each second."""
 
+import gzip
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -423,6 +424,14 @@ def test_an_answer_that_is_known_is_not_sent_again(twelve: Twelve, viewer: Clien
     assert int(again["X-Breaker-At"]) == int(first["X-Breaker-At"])
     fail(twelve["maker", "post"], 5)
     assert viewer.get(LIVE, headers={"If-None-Match": first["ETag"]}).status_code == 200
+
+
+def test_an_answer_is_packed_for_who_takes_gzip(twelve: Twelve, viewer: Client) -> None:
+    plain, packed = viewer.get(LIVE), viewer.get(LIVE, headers={"Accept-Encoding": "gzip, deflate, br"})
+    assert (plain.get("Content-Encoding"), packed["Content-Encoding"]) == (None, "gzip")
+    assert gzip.decompress(packed.content) == plain.content
+    assert all("Accept-Encoding" in answer["Vary"] for answer in (plain, packed))
+    assert plain["ETag"] == packed["ETag"]
 
 
 def test_who_may_act_gets_another_answer_than_who_sees(twelve: Twelve, viewer: Client, operator: Client) -> None:

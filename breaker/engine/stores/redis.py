@@ -418,9 +418,7 @@ class RedisStore:
             windows[name].append(_tally(flat))
         return windows
 
-    def _polled(
-        self, call: Call, expected: frozenset[str], seconds: float, keys: Sequence[str]
-    ) -> list[Any] | None:
+    def _polled(self, call: Call, expected: frozenset[str], seconds: float, keys: Sequence[str]) -> list[Any] | None:
         """Call, wait and read in one question: a round trip costs a busy process many a turn of its threads.
 
         None: not all answered in time. That wait is ended on this side, by hanging up, for Redis would end it up to
