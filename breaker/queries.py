@@ -224,7 +224,7 @@ class _Recent:
             self._store, self._settled = store, {}
         settled = self._settled
         read = store.minutes([number for number in numbers if number not in settled])
-        found = {number: by_name(tally, histogram=False) for number, tally in read.items()}
+        found = {number: by_name(tally) for number, tally in read.items()}
         found |= {number: settled[number] for number in numbers if number in settled}
         self._settled = {number: counted for number, counted in found.items() if number < newest - self.SETTLED}
         recent: dict[str, list[Minute]] = {}

@@ -193,13 +193,11 @@ def named(name: str, counted: Mapping[str, int]) -> Tally:
     return fields
 
 
-def by_name(counted: Mapping[str, int], *, histogram: bool = True) -> dict[str, Totals]:
-    """What history kept of a minute: breaker to sums, with or without their latencies' histograms."""
+def by_name(counted: Mapping[str, int]) -> dict[str, Totals]:
+    """What history kept of a minute: breaker to sums."""
     tallies: dict[str, Tally] = {}
     for key, count in counted.items():
         kind, _, rest = key.partition("|")
-        if kind == SLOT and not histogram:
-            continue
         if kind == SLOT:
             index, _, rest = rest.partition("|")
             kind = f"{SLOT}|{index}"

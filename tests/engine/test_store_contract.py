@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from breaker.engine.machine import Snapshot, newborn
 from breaker.engine.policy import Policy
+from breaker.engine.stores import redis as redis_stores
 from breaker.engine.stores.base import (
     Bucket,
     Call,
@@ -28,7 +29,7 @@ from breaker.engine.stores.base import (
     Write,
 )
 from breaker.engine.stores.memory import MemoryStore
-from breaker.engine.stores.redis import RedisStore
+from breaker.engine.stores.redis import SLOTS_AT_ONCE, RedisStore
 from breaker.engine.window import by_name, total
 from tests.programs import RedisServer, free_port, wait_for
 
@@ -433,10 +434,13 @@ def test_what_is_counted_in_a_minute_is_kept_until_it_is_stored(store: Store) ->
     push(store, 1, minutes={NOW: {"s|x": 2, "h|3|x": 2, "u|x": 500}, NOW + 1: {"f|y": 1}})
     push(store, 2, minutes={NOW: {"s|x": 1, "r|y": 4}})
     push(store, 2, minutes={NOW: {"s|x": 1}})  # was applied before
-    assert store.due_minutes() == {NOW: 2, NOW + 1: 1}
-    minutes = store.minutes([NOW, NOW + 1, NOW + 2])
-    assert minutes == {NOW: {"s|x": 3, "h|3|x": 2, "u|x": 500, "r|y": 4}, NOW + 1: {"f|y": 1}, NOW + 2: {}}
-    found = by_name(minutes[NOW])
+    assert store.due_minutes().keys() == {NOW, NOW + 1}
+    epoch, counted = store.minute(NOW)
+    assert (epoch, counted) == (store.load([]).epoch, {"s|x": 3, "h|3|x": 2, "u|x": 500, "r|y": 4})
+    assert store.minute(NOW + 2) == (epoch, {})
+    without = {NOW: {"s|x": 3, "u|x": 500, "r|y": 4}, NOW + 1: {"f|y": 1}, NOW + 2: {}}
+    assert store.minutes([NOW, NOW + 1, NOW + 2]) == without
+    found = by_name(counted)
     assert (found["x"].successes, found["x"].histogram[3], found["x"].latency_us) == (3, 2, 500)
     assert (found["y"].rejects, found["y"].fallbacks) == (4, 4)
 
@@ -446,7 +450,8 @@ def test_a_minute_that_is_counted_into_after_it_was_read_is_due_again(store: Sto
     marks = store.due_minutes()
     push(store, 2, minutes={NOW: {"s|x": 1}})
     store.stored_minutes(marks)
-    assert store.due_minutes() == {NOW: 2}
+    assert store.due_minutes().keys() == {NOW}
+    assert store.due_minutes() != {NOW: marks[NOW]}
     store.stored_minutes(store.due_minutes())
     assert store.due_minutes() == {}
 
@@ -482,13 +487,72 @@ def test_more_counters_than_lua_takes_at_once(redis_store: tuple[RedisStore, red
     many = {f"s|b{number}": number for number in range(10_000)}
     push(store, 1, minutes={7: many})
     push(store, 2, minutes={7: many})
-    assert store.minutes([7])[7] == {name: 2 * count for name, count in many.items()}
+    assert store.minute(7)[1] == {name: 2 * count for name, count in many.items()}
+
+
+def test_histograms_of_many_breakers_are_read_in_portions(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    many = {f"h|{slot}|b{number}": 1 + slot for number in range(500) for slot in range(40)}
+    push(store, 1, minutes={NOW: many | {"s|b1": 7}})
+    before = {name: said["calls"] for name, said in client.info("commandstats").items()}
+    assert store.minute(NOW)[1] == many | {"s|b1": 7}
+    asked = client.info("commandstats")["cmdstat_hscan"]["calls"] - before.get("cmdstat_hscan", 0)
+    assert asked >= len(many) / SLOTS_AT_ONCE / 2
+    assert store.minutes([NOW]) == {NOW: {"s|b1": 7}}
+
+
+def test_a_mark_of_a_redis_that_was_emptied_stands_for_nothing(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    push(store, 1, minutes={NOW: {"s|x": 1}})
+    marks = store.due_minutes()
+    client.flushdb()
+    push(store, 2, minutes={NOW: {"s|x": 1}})
+    store.stored_minutes(marks)
+    assert store.due_minutes().keys() == {NOW}
+
+
+def test_events_wait_for_whoever_stores_them_and_go_then(
+    redis_store: tuple[RedisStore, redis.Redis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, client = redis_store
+    for name, number in (("REMEMBERED", 100), ("REMEMBERED_AT_MOST", 900), ("FOLLOWED_MS", 0)):
+        monkeypatch.setattr(redis_stores, name, number)
+
+    def writes(first: int, last: int) -> int:
+        for number in range(first, last):
+            write(store, revised(str(number)), str(number - 1) if number else None, event={"kind": "operation"})
+        return int(client.xlen("breaker:1:{tests}:events"))
+
+    assert writes(0, 500) <= 300  # nobody stores: the newest
+    store.stored(store.past(1)[0].cursor)
+    held = client.xlen("breaker:1:{tests}:events")
+    assert writes(500, 900) == held + 400
+    assert 800 <= writes(900, 2_500) <= 1_100  # not for ever
+    while events := store.past(500):
+        store.stored(events[-1].cursor)
+    held = client.xlen("breaker:1:{tests}:events")
+    monkeypatch.setattr(redis_stores, "FOLLOWED_MS", 60_000)
+    assert writes(2_500, 2_501) == held + 1  # others may not have followed it yet
+    monkeypatch.setattr(redis_stores, "FOLLOWED_MS", 0)
+    assert writes(2_501, 2_502) <= 200
+
+
+def test_an_event_that_cannot_be_read_is_passed_over(
+    redis_store: tuple[RedisStore, redis.Redis], caplog: pytest.LogCaptureFixture
+) -> None:
+    store, client = redis_store
+    write(store, revised("1"), None, event={"kind": "transition"})
+    for nonsense in ({"name": "x"}, {"name": "x", "rev": "2", "at": "soon", "event": "{}"}, {"event": "["}):
+        client.xadd("breaker:1:{tests}:events", nonsense)
+    write(store, revised("3"), "1", event={"kind": "operation"})
+    assert [event.rev for event in store.past(10) if event.event] == ["1", "3"]
+    assert caplog.text.count("cannot be read") == 3
 
 
 def test_a_minute_expires(redis_store: tuple[RedisStore, redis.Redis]) -> None:
     store, client = redis_store
-    push(store, 1, minutes={7: {"s|x": 1}})
-    for key in ("minute:7", "minutes"):
+    push(store, 1, minutes={7: {"s|x": 1, "h|1|x": 1}})
+    for key in ("minute:7", "minute-slots:7", "minutes"):
         assert 7_000_000 < client.pttl("breaker:1:{tests}:" + key) <= 7_200_000
 
 
@@ -506,3 +570,10 @@ def test_minutes_that_are_gone_are_forgotten(redis_store: tuple[RedisStore, redi
     push(store, 1, minutes={now - 121: {"s|x": 1}, now: {"s|x": 1}})
     store.stored_minutes(store.due_minutes())
     assert client.zcard("breaker:1:{tests}:minutes") == client.hlen("breaker:1:{tests}:stored") == 1
+
+
+def test_minutes_that_nobody_stores_are_forgotten_too(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    push(store, 1, minutes={NOW - 121: {"s|x": 1}, NOW: {"s|x": 1}})
+    store.register([])
+    assert client.zcard("breaker:1:{tests}:minutes") == 1

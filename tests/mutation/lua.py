@@ -10,7 +10,9 @@ import pytest
 
 MUTANTS = [
     ("push", "if sequence > tonumber", "if sequence >= tonumber"),
-    ("push", 'redis.call("PEXPIRE", counters, keep)', ""),
+    ("push", 'redis.call("PEXPIRE", hash, counts[1])', ""),
+    ("push", 'redis.call("ZINCRBY", minutes, 1, minute)', ""),
+    ("push", 'redis.call("PEXPIRE", minutes, kept_minutes)', ""),
     ("push", 'redis.call("SET", applied, sequence,', 'redis.call("SET", applied, 0,'),
     ("push", 'redis.call("ZADD", processes, now, process)', ""),
     ("push", "if tonumber(ends) > now then", "if true then"),
@@ -26,6 +28,10 @@ MUTANTS = [
     ("write", "<= now then\n    return answer(0)", "<= 0 then\n    return answer(0)"),
     ("write", 'redis.call("PEXPIRE", circuit, unseen)', ""),
     ("write", 'redis.call("DEL", leases)', ""),
+    ("write", "if stored_at then", "if false then"),
+    ("write", "math.min(stored_at, now - followed)", "now - followed"),
+    ("write", "math.min(stored_at, now - followed)", "stored_at"),
+    ("write", 'redis.call("XTRIM", events, "MAXLEN", "~", keep)', ""),
     ("lease", "now > deadline or ", ""),
     ("lease", ' or redis.call("HGET", circuit, "id") ~= generation', ""),
     ("lease", "if left <= 0 or left > lease_for then", "if left <= 0 then"),

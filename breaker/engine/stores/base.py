@@ -26,6 +26,10 @@ UNSEEN_MS = 24 * 3600 * 1000
 """Breakers that nobody has registered for this long vanish."""
 REMEMBERED = 10_000
 """Events that the stream keeps, about."""
+REMEMBERED_AT_MOST = 100_000
+"""And while they wait for whoever stores history: some 80 MB."""
+FOLLOWED_MS = 60_000
+"""No event is dropped so soon because it is stored: others may not have followed it yet."""
 MINUTE_MS = 60_000
 MINUTES_KEPT_MS = 2 * 3600 * 1000
 """For so long a store keeps what was counted in a minute, for whoever stores history."""
@@ -262,12 +266,16 @@ class Store(Protocol):
     def stored(self, cursor: str) -> None:
         """The events up to this one are."""
 
-    def due_minutes(self) -> Mapping[int, int]:
+    def due_minutes(self) -> Mapping[int, str]:
         """The minutes that were counted into since they were stored, each with a mark to give back."""
 
-    def minutes(self, numbers: Sequence[int]) -> Mapping[int, Tally]: ...
+    def minute(self, number: int) -> tuple[str, Tally]:
+        """The store's epoch, and what all breakers counted in that minute, their histograms too."""
 
-    def stored_minutes(self, marks: Mapping[int, int]) -> None: ...
+    def minutes(self, numbers: Sequence[int]) -> Mapping[int, Tally]:
+        """What they counted in these, without histograms."""
+
+    def stored_minutes(self, marks: Mapping[int, str]) -> None: ...
 
     def heartbeats(self) -> Sequence[Worker]:
         """The processes heard of within a minute."""

@@ -33,7 +33,7 @@ from breaker.engine.stores.base import (
     Write,
     Written,
 )
-from breaker.engine.window import Tally, merge
+from breaker.engine.window import SLOT, Tally, merge
 
 
 @dataclasses.dataclass(slots=True)
@@ -66,7 +66,7 @@ class MemoryStore:
         self._past: deque[Event] = deque(maxlen=REMEMBERED)
         self._happened = 0
         self._minutes: dict[int, tuple[int, Tally]] = {}
-        self._stored: dict[int, int] = {}
+        self._stored: dict[int, str] = {}
         self._workers: dict[str, tuple[int, int, str]] = {}
 
     def renew_after_fork(self) -> None:
@@ -107,6 +107,9 @@ class MemoryStore:
             mark, held = self._minutes.get(number, (0, {}))
             merge(held, more)
             self._minutes[number] = (mark + 1, held)
+        for number in [number for number in self._minutes if number < (now - MINUTES_KEPT_MS) // MINUTE_MS]:
+            del self._minutes[number]
+            self._stored.pop(number, None)
 
     def _window(self, name: str, window: Window, now: int) -> list[Tally]:
         buckets = (Bucket(name, window.width_ms, number) for number in window.numbers(now))
@@ -206,21 +209,25 @@ class MemoryStore:
             while self._past and int(self._past[0].cursor) <= int(cursor):
                 self._past.popleft()
 
-    def due_minutes(self) -> Mapping[int, int]:
+    def due_minutes(self) -> Mapping[int, str]:
         with self._lock:
-            return {n: mark for n, (mark, _) in self._minutes.items() if self._stored.get(n, 0) < mark}
+            marks = {number: f"{self._epoch}:{pushes}" for number, (pushes, _) in self._minutes.items()}
+            return {number: mark for number, mark in marks.items() if self._stored.get(number) != mark}
+
+    def minute(self, number: int) -> tuple[str, Tally]:
+        with self._lock:
+            return self._epoch, dict(self._minutes.get(number, (0, {}))[1])
 
     def minutes(self, numbers: Sequence[int]) -> Mapping[int, Tally]:
-        with self._lock:
-            return {number: dict(self._minutes.get(number, (0, {}))[1]) for number in numbers}
+        found = {number: self.minute(number)[1] for number in numbers}
+        return {
+            number: {key: count for key, count in counted.items() if not key.startswith(SLOT)}
+            for number, counted in found.items()
+        }
 
-    def stored_minutes(self, marks: Mapping[int, int]) -> None:
+    def stored_minutes(self, marks: Mapping[int, str]) -> None:
         with self._lock:
             self._stored |= marks
-            oldest = (self._clock() - MINUTES_KEPT_MS) // MINUTE_MS
-            for number in [number for number in self._minutes if number < oldest]:
-                del self._minutes[number]
-                self._stored.pop(number, None)
 
     def heartbeats(self) -> Sequence[Worker]:
         with self._lock:

@@ -9,8 +9,10 @@ Keys, all with one hash tag, so that one round trip can reach every breaker of a
     breaker:1:{namespace}:counts:<name>:<width>:<n>  hash    counters of bucket n of `width` ms (see window.py)
     breaker:1:{namespace}:slots:<name>:<width>:<n>   hash    its latency histogram
     breaker:1:{namespace}:minute:<n>                 hash    what all breakers counted in minute n, for history
+    breaker:1:{namespace}:minute-slots:<n>           hash    their latency histograms
     breaker:1:{namespace}:minutes                    zset    n -> pushes into it
-    breaker:1:{namespace}:stored                     hash    what of that is stored: n -> pushes, "events" -> entry
+    breaker:1:{namespace}:stored                     hash    what of that is stored: n -> "<epoch>:<pushes>",
+                                                             "events" -> entry
     breaker:1:{namespace}:processes                  zset    process -> ms when it was last heard of
     breaker:1:{namespace}:workers                    hash    process -> "<ms>|<newest write that it follows>|<host>"
     breaker:1:{namespace}:process:<id>               string  the sequence of its last push
@@ -28,6 +30,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,11 +42,13 @@ from redis.exceptions import NoScriptError, ReadOnlyError
 from breaker.engine.haste import haste
 from breaker.engine.machine import Snapshot, new_generation
 from breaker.engine.stores.base import (
+    FOLLOWED_MS,
     LEASE_MS,
     LIVE_MS,
     MINUTE_MS,
     MINUTES_KEPT_MS,
     REMEMBERED,
+    REMEMBERED_AT_MOST,
     UNHEARD_MS,
     UNSEEN_MS,
     Call,
@@ -68,12 +73,18 @@ from breaker.engine.stores.base import (
 )
 from breaker.engine.window import SLOT, Tally
 
+log = logging.getLogger("breaker")
+
 SCHEMA = "1"
 KEPT_UNSEEN_MS = UNSEEN_MS + 3600 * 1000
 AT_ONCE = 100
 """Breakers that one round trip registers or reads."""
 KEYS_AT_ONCE = 2_000
 """Hashes that one script reads: it must not hold Redis for long."""
+MINUTES_AT_ONCE = 3
+"""The same of minutes: 1,000 breakers fill each with some 6,000 fields."""
+SLOTS_AT_ONCE = 2_000
+"""Fields of their histograms, of which 1,000 breakers have 100,000 and more a minute."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -176,25 +187,32 @@ class RedisStore:
 
     def _adding(self, push: Push) -> Iterator[tuple[str, int, Tally]]:
         """Hashes to add to: key, ms that it is kept, what is added."""
-        for bucket, fields in push.counts.items():
-            where = (bucket.name, bucket.width_ms, bucket.number)
+        adding = [
+            *(
+                ("counts", "slots", (one.name, one.width_ms, one.number), push.keep_ms, fields)
+                for one, fields in push.counts.items()
+            ),
+            *(
+                ("minute", "minute-slots", (number,), MINUTES_KEPT_MS, fields)
+                for number, fields in push.minutes.items()
+            ),
+        ]
+        for counted, histogram, where, keep_ms, fields in adding:
             slots = {key: count for key, count in fields.items() if key.startswith(SLOT + "|")}
-            counts = {key: count for key, count in fields.items() if key not in slots}
-            yield self._key("counts", *where), push.keep_ms, counts
+            yield self._key(counted, *where), keep_ms, {key: fields[key] for key in fields if key not in slots}
             if slots:
-                yield self._key("slots", *where), push.keep_ms, slots
-        for number, fields in push.minutes.items():
-            yield self._key("minute", number), MINUTES_KEPT_MS, fields
+                yield self._key(histogram, *where), keep_ms, slots
 
     # -- circuits --------------------------------------------------------------------------------------------------
 
     @_guarded
     def write(self, write: Write) -> Written:
         name, after = write.name, write.after
-        keys = [self._key("circuit", name), self._key("leases", name), self._key("meta"), self._key("events")]
+        keys = [self._key("circuit", name), self._key("leases", name)]
+        keys += [self._key(kept) for kept in ("meta", "events", "stored")]
         args = [write.expected or "", after.rev, after.id, encode(after), write.deadline, write.not_before]
         args += [write.token or "", name, json.dumps(dict(write.event))]
-        args += [REMEMBERED, KEPT_UNSEEN_MS, new_generation()]
+        args += [REMEMBERED, REMEMBERED_AT_MOST, FOLLOWED_MS, KEPT_UNSEEN_MS, new_generation()]
         won, now, rev, seq, data = self._run("write", keys, args)
         current = decode(_text(data), rev=_text(rev), seq=int(seq)) if data else None
         return Written(won=bool(won), now=int(now), current=current)
@@ -262,54 +280,58 @@ class RedisStore:
             for kept in ("meta", "names", "processes", "workers", "events", "calls", "stored"):
                 pipe.pexpire(self._key(kept), KEPT_UNSEEN_MS)
             pipe.execute()
+        self._forget_minutes(now)
 
     # -- history ---------------------------------------------------------------------------------------------------
 
     @_guarded
     def past(self, count: int) -> Sequence[Event]:
         after = self._redis.hget(self._key("stored"), "events")
-        events: list[Event] = []
-        for entry, fields in self._redis.xrange(
-            self._key("events"), min=f"({_text(after)}" if after else "-", count=count
-        ):
-            said = _fields(fields)
-            event = json.loads(said["event"])
-            events.append(
-                Event(cursor=_text(entry), name=said["name"], rev=said["rev"], at=int(said["at"]), event=event)
-            )
-        return events
+        start = f"({_text(after)}" if after else "-"
+        return [
+            _event(_text(entry), _fields(fields))
+            for entry, fields in self._redis.xrange(self._key("events"), min=start, count=count)
+        ]
 
     @_guarded
     def stored(self, cursor: str) -> None:
         self._redis.hset(self._key("stored"), "events", cursor)
 
     @_guarded
-    def due_minutes(self) -> Mapping[int, int]:
-        counted = {
-            int(number): int(mark) for number, mark in self._redis.zrange(self._key("minutes"), 0, -1, withscores=True)
-        }
-        stored = {
-            _text(number): int(mark)
-            for number, mark in self._redis.hgetall(self._key("stored")).items()
-            if _text(number) != "events"
-        }
-        return {number: mark for number, mark in counted.items() if stored.get(str(number), 0) < mark}
+    def due_minutes(self) -> Mapping[int, str]:
+        _, epoch, _, (stored,) = self._gather([self._key("stored")])
+        marks = _fields(stored)
+        counted = self._redis.zrange(self._key("minutes"), 0, -1, withscores=True)
+        due = {int(number): f"{epoch}:{int(pushes)}" for number, pushes in counted}
+        return {number: mark for number, mark in due.items() if marks.get(str(number)) != mark}
+
+    @_guarded
+    def minute(self, number: int) -> tuple[str, Tally]:
+        _, epoch, _, (counted,) = self._gather([self._key("minute", number)])
+        slots = self._redis.hscan_iter(self._key("minute-slots", number), count=SLOTS_AT_ONCE)
+        return epoch, _tally(counted) | _tally(dict(slots))
 
     @_guarded
     def minutes(self, numbers: Sequence[int]) -> Mapping[int, Tally]:
-        _, _, _, hashes = self._gather([self._key("minute", number) for number in numbers])
-        return {number: _tally(flat) for number, flat in zip(numbers, hashes, strict=True)}
+        found: dict[int, Tally] = {}
+        for some in _portions(numbers, MINUTES_AT_ONCE):
+            _, _, _, hashes = self._gather([self._key("minute", number) for number in some])
+            found |= zip(some, map(_tally, hashes), strict=True)
+        return found
 
     @_guarded
-    def stored_minutes(self, marks: Mapping[int, int]) -> None:
-        if not marks:
-            return
-        oldest = (self._now() - MINUTES_KEPT_MS) // MINUTE_MS
-        minutes, stored = self._key("minutes"), self._key("stored")
-        self._redis.hset(stored, mapping={str(number): mark for number, mark in marks.items()})
-        if old := [number for number, _ in self._redis.zrange(minutes, 0, -1, withscores=True) if int(number) < oldest]:
+    def stored_minutes(self, marks: Mapping[int, str]) -> None:
+        if marks:
+            self._redis.hset(self._key("stored"), mapping={str(number): mark for number, mark in marks.items()})
+            self._forget_minutes(self._now())
+
+    def _forget_minutes(self, now: int) -> None:
+        """Those whose hashes have expired."""
+        oldest = (now - MINUTES_KEPT_MS) // MINUTE_MS
+        minutes = self._key("minutes")
+        if old := [number for number in self._redis.zrange(minutes, 0, -1) if int(number) < oldest]:
             self._redis.zrem(minutes, *old)
-            self._redis.hdel(stored, *old)
+            self._redis.hdel(self._key("stored"), *old)
 
     @_guarded
     def heartbeats(self) -> Sequence[Worker]:
@@ -543,6 +565,16 @@ def _record(name: str, fields: Mapping[str, str]) -> Record:
         snapshot=decode(data, rev=fields["rev"], seq=int(fields["seq"])) if data else None,
         registration=_registration(name, registered) if registered else None,
     )
+
+
+def _event(cursor: str, fields: Mapping[str, str]) -> Event:
+    """One that this version cannot read says nothing: what follows it must not wait for it."""
+    try:
+        said = json.loads(fields["event"])
+        return Event(cursor=cursor, name=fields["name"], rev=fields["rev"], at=int(fields["at"]), event={**said})
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("Event %s in the shared store cannot be read, and is left out (%r)", cursor, error)
+        return Event(cursor=cursor, name="", rev="", at=0, event={})
 
 
 def _registration(name: str, data: str) -> Registration | None:

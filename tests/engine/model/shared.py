@@ -18,7 +18,7 @@ from breaker.engine.machine import newborn
 from breaker.engine.stores import redis as redis_store
 from breaker.engine.stores.base import Call
 from breaker.engine.stores.memory import MemoryStore
-from breaker.engine.stores.redis import RedisStore, _pairs
+from breaker.engine.stores.redis import RedisStore, _fields
 from breaker.engine.sync import Sync
 
 LASTING = (
@@ -96,7 +96,7 @@ class SharedRedis(RedisStore):
 
     def _await(self, streams: list[str], ids: list[str], seconds: float) -> Any:
         for stream, entries in self._redis.xread(dict(zip(streams, ids, strict=True))):
-            yield stream.decode(), [(entry.decode(), dict(_pairs(fields))) for entry, fields in entries]
+            yield stream.decode(), [(entry.decode(), _fields(fields)) for entry, fields in entries]
 
     def _polled(self, call: Call, expected: frozenset[str], seconds: float, keys: Sequence[str]) -> None:
         """None: read the windows by themselves."""

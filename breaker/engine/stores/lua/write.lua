@@ -1,17 +1,20 @@
 --[[ write: compare-and-set of one circuit, and the news of it in the stream.
 
-  KEYS  circuit (hash), its leases (hash), meta (hash), events (stream)
+  KEYS  circuit (hash), its leases (hash), meta (hash), events (stream), what history has stored (hash)
   ARGV  rev to write over ("" when the circuit must be absent), rev, generation id, data (JSON), deadline in ms,
         not before (ms), token of the lease that must be held ("" when none), name,
-        event (JSON), events to keep, ms that an unseen circuit is kept, epoch to use if there is none
+        event (JSON), events to keep, and at most while they are not stored, ms that a stored one is kept for those
+        who follow, ms that an unseen circuit is kept, epoch to use if there is none
   Returns {1 when won else 0, now in ms, rev, count of writes at the last write, data} ; the last three as they stand
 
-  A write whose rev is already stored has won before and wins again without a change.
+  A write whose rev is already stored has won before and wins again without a change. Where nobody stores history the
+  stream keeps its newest entries; else what is stored goes, and the rest stays until it is.
 ]]
-local circuit, leases, meta, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local circuit, leases, meta, events, history = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local expected, rev, generation, data = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local deadline, not_before, token = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-local name, event, keep, unseen, epoch = ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local name, event, keep, most, followed = ARGV[8], ARGV[9], tonumber(ARGV[10]), ARGV[11], tonumber(ARGV[12])
+local unseen, epoch = ARGV[13], ARGV[14]
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -39,6 +42,14 @@ local seq = redis.call("HINCRBY", meta, "seq", 1)
 redis.call("HSET", circuit, "rev", rev, "seq", seq, "id", generation, "data", data)
 redis.call("PEXPIRE", circuit, unseen)
 redis.call("DEL", leases)
-redis.call("XADD", events, "MAXLEN", "~", keep, "*",
+redis.call("XADD", events, "MAXLEN", "~", most, "*",
   "name", name, "rev", rev, "seq", seq, "data", data, "event", event, "at", now)
+if redis.call("XLEN", events) > keep then
+  local stored_at = tonumber((redis.call("HGET", history, "events") or ""):match("^%d+"))
+  if stored_at then
+    redis.call("XTRIM", events, "MINID", "~", string.format("%.0f", math.min(stored_at, now - followed)))
+  else
+    redis.call("XTRIM", events, "MAXLEN", "~", keep)
+  end
+end
 return answer(1)
