@@ -2,24 +2,27 @@
 
 It is taken from the shared store, which keeps both until somebody says that they are stored. Everything here may be
 done twice, or by two processes at once, and changes nothing the second time: events are unique by their write's id, and
-a minute's row is written with what the whole minute holds, not added to.
+a minute's row is written with what the whole minute holds, not added to, and never with less than it holds already.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import DataError, IntegrityError, transaction
+from django.db.models import Exists, OuterRef, QuerySet
 
 from breaker import conf
 from breaker.engine.stores.base import MINUTE_MS, Event, Store
 from breaker.engine.window import Totals, by_name
 from breaker.models import BreakerEvent, HourSample, MinuteSample, Sample, Series
+
+log = logging.getLogger("breaker")
 
 HOUR = timedelta(hours=1)
 EVENTS_AT_ONCE = 500
@@ -38,12 +41,25 @@ def store_events(store: Store, *, alone: bool = False) -> int:
     count = 0
     while events := store.past(EVENTS_AT_ONCE):
         told = [_event(event, alone=alone) for event in events if event.event]
-        BreakerEvent.objects.bulk_create(told, ignore_conflicts=True)
+        _insert(told)
         store.stored(events[-1].cursor)
         count += len(told)
         if len(events) < EVENTS_AT_ONCE:
             break
     return count
+
+
+def _insert(events: Sequence[BreakerEvent]) -> None:
+    """One that the database refuses for what it says is left out, lest all that follow wait for it for ever."""
+    try:
+        with transaction.atomic():
+            BreakerEvent.objects.bulk_create(events, ignore_conflicts=True)
+    except (DataError, IntegrityError, ValueError):
+        if len(events) > 1:
+            for event in events:
+                _insert([event])
+            return
+        log.exception("An event of breaker %r cannot be stored, and is left out of its history", events[0].breaker)
 
 
 def _event(event: Event, *, alone: bool) -> BreakerEvent:
@@ -60,7 +76,7 @@ def _event(event: Event, *, alone: bool) -> BreakerEvent:
         from_state=said.get("from", ""),
         to_state=said.get("to", ""),
         at=moment(event.at),
-        actor=said.get("actor", ""),
+        actor=said.get("actor", "")[:200],
         source=said.get("source") or BreakerEvent.Source.BREAKER,
         reason="the time that an operator set is over" if expired else said.get("reason", ""),
         counts={key: value for key, value in why.items() if key != "alone"},
@@ -74,30 +90,36 @@ def store_minutes(store: Store, now: int, *, running: bool = False) -> None:
     ended = (now - LATE_MS) // MINUTE_MS
     due = {number: mark for number, mark in store.due_minutes().items() if running or number < ended}
     for number in sorted(due):
-        epoch = store.load([]).epoch
-        counted = by_name(store.minutes([number])[number])
-        if store.load([]).epoch != epoch:
-            return  # emptied just now: this would replace what the former one counted
-        _store_minute(epoch, moment(number * MINUTE_MS), counted)
+        epoch, counted = store.minute(number)
+        _store_minute(epoch, moment(number * MINUTE_MS), by_name(counted))
         store.stored_minutes({number: due[number]})
 
 
 def _store_minute(epoch: str, at: datetime, counted: Mapping[str, Totals]) -> None:
-    series = _series(epoch, counted)
-    rows = [MinuteSample(series=series[name], at=at, **_sums(totals)) for name, totals in counted.items()]
-    _upsert(MinuteSample, rows, "rolled")
+    """A row that holds more stays: who read earlier may write later, and a Redis that was restored holds less again."""
+    with transaction.atomic():
+        series = _series(epoch, counted)
+        rows = [MinuteSample(series=series[name], at=at, **_sums(totals)) for name, totals in counted.items()]
+        held = MinuteSample.objects.filter(series__in=series.values(), at=at)
+        weights = {row.series_id: _weight(row) for row in held.defer("histogram")}
+        _upsert(MinuteSample, [row for row in rows if _weight(row) >= weights.get(row.series_id, 0)], "rolled")
 
 
-def _series(epoch: str, names: Iterable[str]) -> dict[str, Series]:
-    namespace = conf.namespace()
+def _weight(sample: Sample) -> int:
+    return sample.successes + sample.failures + sample.timeouts + sample.rejects + sample.fallbacks
+
+
+def _series(epoch: str, names: Collection[str]) -> dict[str, Series]:
+    """These breakers' series, locked: two who store the same minute go one after the other."""
+    mine = {"namespace": conf.namespace(), "store": epoch}
 
     def known() -> dict[str, Series]:
-        return {one.breaker: one for one in Series.objects.filter(namespace=namespace, store=epoch)}
+        found = Series.objects.select_for_update().filter(**mine).order_by("pk")
+        return {one.breaker: one for one in found if one.breaker in names}
 
     found = known()
     if missing := [name for name in names if name not in found]:
-        new = [Series(namespace=namespace, store=epoch, breaker=name) for name in missing]
-        Series.objects.bulk_create(new, ignore_conflicts=True)
+        Series.objects.bulk_create([Series(**mine, breaker=name) for name in missing], ignore_conflicts=True)
         found = known()
     return found
 
@@ -127,33 +149,62 @@ def roll_up(now: int) -> bool:
         hour = hour_of(first)
         within = {"at__gte": hour, "at__lt": hour + HOUR}
         series = list(waiting.filter(**within).values_list("series", flat=True).distinct()[:SERIES_AT_ONCE])
-        minutes = MinuteSample.objects.select_for_update().filter(series__in=series, **within).order_by("series", "at")
+        minutes = list(
+            MinuteSample.objects.select_for_update().filter(series__in=series, **within).order_by("series", "at")
+        )
         rows = [
             HourSample(series_id=one, at=hour, **_sums(summed(samples)))
             for one, samples in groupby(minutes, key=lambda sample: sample.series_id)
         ]
         _upsert(HourSample, rows)
-        MinuteSample.objects.filter(series__in=series, **within).update(rolled=True)
+        # Those that were read: another may have come into the hour since.
+        MinuteSample.objects.filter(pk__in=[minute.pk for minute in minutes]).update(rolled=True)
     return True
 
 
 def prune(now: int) -> int:
-    """Drop some of what is older than the settings keep; how many rows."""
+    """Drop some of what is older than the settings keep; how many rows.
+
+    Only this namespace's: others that share the database may keep theirs for longer. The samples of some series at a
+    time, in turn.
+    """
     at = moment(now)
     minutes, hours = at - timedelta(days=conf.minute_days()), at - timedelta(days=conf.hour_days())
-    return sum(
+    series = _some_series()
+    dropped = sum(
         _drop(old)
         for old in (
-            MinuteSample.objects.filter(at__lt=minutes, rolled=True),
-            HourSample.objects.filter(at__lt=hours),
+            MinuteSample.objects.filter(series__in=series, at__lt=minutes, rolled=True),
+            HourSample.objects.filter(series__in=series, at__lt=hours),
             BreakerEvent.objects.filter(at__lt=hours, namespace=conf.namespace()),
         )
     )
+    _drop_empty(series)
+    return dropped
+
+
+_turn = 0
+"""The last series that was looked at."""
+
+
+def _some_series() -> list[int]:
+    global _turn
+    mine = Series.objects.filter(namespace=conf.namespace()).order_by("pk").values_list("pk", flat=True)
+    found = list(mine.filter(pk__gt=_turn)[:SERIES_AT_ONCE])
+    _turn = found[-1] if len(found) == SERIES_AT_ONCE else 0
+    return found
 
 
 def _drop(old: QuerySet[Any]) -> int:
     some = list(old.order_by("at").values_list("pk", flat=True)[:ROWS_AT_ONCE])
     return old.model._default_manager.filter(pk__in=some).delete()[0] if some else 0
+
+
+def _drop_empty(series: Sequence[int]) -> None:
+    """Series of stores that are long gone: each process without a shared store is one."""
+    one = OuterRef("pk")
+    full = Exists(MinuteSample.objects.filter(series=one)) | Exists(HourSample.objects.filter(series=one))
+    Series.objects.filter(pk__in=series).exclude(full).delete()
 
 
 # -- sums --------------------------------------------------------------------------------------------------------------

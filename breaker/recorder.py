@@ -12,7 +12,8 @@ import os
 import threading
 import time
 
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import Error as DatabaseFailure
+from django.db import close_old_connections, connection
 
 from breaker import conf, history
 from breaker.engine.stores.base import StoreError
@@ -27,22 +28,24 @@ LONGEST_PAUSE = 30.0
 """Seconds between looks while the database is away."""
 AT_MOST_EVERY = 0.5
 """Seconds between the looks that readers ask for."""
+PATIENCE = 1.0
+"""Seconds that a reader waits for a look; then what is stored must do, lest a database that hangs take all threads."""
 
 
 class Recorder:
     def __init__(self) -> None:
         self._make_locks()
-        self._thread: threading.Thread | None = None
-        self._away = False
+        self._waits_for = ""
 
     def _make_locks(self) -> None:
         self._starting = threading.Lock()
-        self._reading = threading.Lock()
-        self._read_at = float("-inf")
+        self._thread: threading.Thread | None = None
+        self._turn = threading.Condition()
+        self._asked = self._looked = 0
+        self._looked_at = float("-inf")
 
     def after_fork(self) -> None:
         self._make_locks()
-        self._thread = None
 
     def start(self) -> None:
         """Run the thread, if history is wanted and it does not run yet."""
@@ -53,58 +56,82 @@ class Recorder:
                 self._thread = threading.Thread(target=self._run, name="breaker-history", daemon=True)
                 self._thread.start()
 
+    def catch_up(self) -> None:
+        """Have stored what there is now, the minute that runs too, for somebody who is about to read it.
+
+        By the thread, on a connection of its own: a reader's transaction may be rolled back.
+        """
+        if not conf.keeps_history():
+            return
+        with self._turn:
+            if time.monotonic() - self._looked_at < AT_MOST_EVERY:
+                return
+            self._asked += 1
+            mine = self._asked
+            if self._thread is not None and self._thread.is_alive():
+                self._turn.notify_all()
+                self._turn.wait_for(lambda: self._looked >= mine, timeout=PATIENCE)
+                return
+        self._look(asked=True)  # a command's process, which guards nothing
+
     def _run(self) -> None:
         pause = EVERY
         while not registry.sync.closed:
-            time.sleep(pause)
+            with self._turn:
+                self._turn.wait_for(lambda: self._asked > self._looked, timeout=pause)
+                asked = self._asked
             try:
                 close_old_connections()
-                record(registry.sync)
-                pause = EVERY
-                if self._away:
-                    self._away = False
-                    log.warning("Breaker history is stored again")
-            except StoreError:
-                pass  # the beat says so
-            except DatabaseError as error:
-                pause = min(2 * pause, LONGEST_PAUSE)
-                connection.close()
-                if not self._away:
-                    self._away = True
-                    log.warning("Breaker history waits for the database (%s)", type(error).__name__)
-            except Exception:
-                log.exception("breaker history failed")
-                pause = LONGEST_PAUSE
+                pause = EVERY if self._look(asked=asked > self._looked) else min(2 * pause, LONGEST_PAUSE)
             finally:
                 close_old_connections()
+                with self._turn:
+                    self._looked, self._looked_at = asked, time.monotonic()
+                    self._turn.notify_all()
 
-    def catch_up(self) -> None:
-        """Store what there is now, the minute that runs too, for somebody who is about to read it."""
-        with self._reading:
-            if not conf.keeps_history() or time.monotonic() - self._read_at < AT_MOST_EVERY:
-                return
-            sync = registry.sync
-            if sync.shared is not None and (sync.sharing or not sync.started):
-                try:
-                    if sync.sharing:
-                        sync.flush()
-                    now = sync.shared.load([]).now
-                    history.store_events(sync.shared)
-                    history.store_minutes(sync.shared, now, running=True)
-                except StoreError:
-                    pass  # what is stored is what there is to read
-            _record_own(sync, running=True)
-            self._read_at = time.monotonic()
+    def _look(self, *, asked: bool) -> bool:
+        """Whether it went well; who reads or waits is told by what is stored."""
+        try:
+            record(registry.sync, asked=asked)
+        except StoreError as error:
+            if registry.sync.sharing:  # else the beat says so
+                self._wait_for("the shared store", error)
+            return True
+        except DatabaseFailure as error:
+            connection.close()
+            self._wait_for("the database", error)
+            return False
+        except Exception:
+            log.exception("breaker history failed")
+            return False
+        if self._waits_for:
+            self._waits_for = ""
+            log.warning("Breaker history is stored again")
+        return True
+
+    def _wait_for(self, what: str, error: Exception) -> None:
+        if self._waits_for != what:
+            self._waits_for = what
+            log.warning("Breaker history waits for %s (%s)", what, type(error).__name__)
 
 
-def record(sync: Sync) -> None:
-    """One look: store what there is, if it is this process's turn. Raises DatabaseError and StoreError."""
-    if sync.shared is not None and sync.sharing and sync.shared.claim("history", milliseconds=int(EVERY * 900)):
-        history.store_events(sync.shared)
-        history.store_minutes(sync.shared, sync.now())
-        _tidy(sync.now())
-    _record_own(sync)
-    if sync.shared is None:
+def record(sync: Sync, *, asked: bool = False) -> None:
+    """One look: store what there is, if it is this process's turn, or a reader has asked for it.
+
+    Raises StoreError and the database's errors.
+    """
+    shared = sync.shared
+    if shared is not None and (sync.sharing or (asked and not sync.started)):
+        turn = sync.sharing and shared.claim("history", milliseconds=int(EVERY * 900))
+        if asked and sync.sharing:
+            sync.flush()
+        if turn or asked:
+            history.store_events(shared)
+            history.store_minutes(shared, shared.load([]).now, running=asked)
+        if turn:
+            _tidy(sync.now())
+    _record_own(sync, running=asked)
+    if shared is None:
         _tidy(sync.now())
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
 from breaker import conf, history, operations, recorder, timeline
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.machine import State
-from breaker.engine.stores.base import StoreError
+from breaker.engine.stores.base import Event, StoreError
+from breaker.engine.sync import Sync
+from breaker.engine.window import Totals
 from breaker.models import BreakerEvent, HourSample, MinuteSample, Series
 from breaker.queries import overview
 from breaker.registry import create_circuit_breaker, registry
@@ -23,6 +30,7 @@ from tests.breaker.conftest import House
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
+START = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -123,6 +131,27 @@ def test_more_events_than_are_read_at_once(
     assert len(told()) == 9
 
 
+def test_an_event_that_the_database_refuses_holds_nothing_up(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage(house, breaker)
+    read = house.store.past
+
+    def past(count: int) -> list[Event]:
+        first, second, *more = read(count)
+        return [first, dataclasses.replace(second, event={**second.event, "lasted": "long"}), *more]
+
+    monkeypatch.setattr(house.store, "past", past)
+    record()
+    assert told() == [("transition", "", "CLOSED", "OPEN"), ("transition", "", "HALF_OPEN", "CLOSED")]
+    assert caplog.text.count("is left out of its history") == 1
+
+
+def test_an_actor_of_any_length_is_told(house: House, breaker: SharedCircuitBreaker) -> None:
+    event = Event(cursor="1", name="x", rev="1", at=0, event={"kind": "operation", "actor": "a" * 201})
+    assert len(history._event(event, alone=False).actor) == 200
+
+
 def test_what_a_process_did_alone_is_stored_and_marked(house: House, breaker: SharedCircuitBreaker) -> None:
     house.cable.cut = True
     house.beat()
@@ -190,6 +219,27 @@ def test_counts_that_come_late_are_put_into_their_minute(house: House, breaker: 
     assert minutes() == [("x", 2, 0)]
 
 
+def store_minute(successes: int) -> None:
+    history._store_minute("e", START, {"x": Totals(successes=successes), "y": Totals(failures=1)})
+
+
+def test_a_minute_that_holds_more_stays() -> None:
+    """Who read earlier may write later, and a Redis that was restored from a dump holds less again."""
+    for successes in (100, 600, 150):
+        store_minute(successes)
+    assert minutes() == [("x", 600, 0), ("y", 0, 1)]
+
+
+def test_minutes_that_nobody_stores_do_not_fill_the_memory(alone: Sync) -> None:
+    breaker = create_circuit_breaker(name="only").breaker
+    for _ in range(200):
+        succeed(breaker)
+        alone.link.drain()
+        alone.link.keep()
+        alone.link._offset += 60_000
+    assert len(alone.local.due_minutes()) <= 122
+
+
 def test_a_redis_that_was_emptied_takes_nothing_back(house: House, breaker: SharedCircuitBreaker) -> None:
     succeed(breaker, 3)
     house.beat()
@@ -224,9 +274,6 @@ def sample(at: datetime, name: str = "x", **counts: Any) -> None:
     MinuteSample.objects.create(series=series, at=at, **counts)
 
 
-START = datetime(2026, 11, 20, 10, tzinfo=UTC)
-
-
 def milliseconds(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
@@ -254,6 +301,22 @@ def test_an_hour_is_summed_anew_when_a_minute_changes() -> None:
     assert timeline.history("x", START, until, 3600)[0].totals.successes == 7
 
 
+def test_a_minute_that_comes_while_its_hour_is_summed_is_summed_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample(START, successes=2)
+    later = milliseconds(START + 2 * HOUR)
+    write = history._upsert
+
+    def upsert(*args: Any) -> None:
+        write(*args)
+        sample(START + timedelta(minutes=59), successes=5)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(history, "_upsert", upsert)
+        history.roll_up(later)
+    history.roll_up(later)
+    assert HourSample.objects.get().successes == 7
+
+
 def test_many_breakers_are_summed_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "SERIES_AT_ONCE", 2)
     for number in range(5):
@@ -279,6 +342,27 @@ def test_what_is_old_is_dropped_in_steps(settings: Any, monkeypatch: pytest.Monk
     assert not BreakerEvent.objects.exists()
 
 
+def test_what_others_keep_in_the_same_database_stays(settings: Any) -> None:
+    settings.BREAKER = {**settings.BREAKER, "HISTORY_MINUTE_DAYS": 1, "HISTORY_HOUR_DAYS": 1}
+    theirs = Series.objects.create(namespace="theirs", breaker="x", store="s")
+    MinuteSample.objects.create(series=theirs, at=START, rolled=True)
+    HourSample.objects.create(series=theirs, at=START)
+    sample(START, rolled=True)
+    assert history.prune(milliseconds(START + timedelta(days=5))) == 1
+    assert (MinuteSample.objects.get().series, HourSample.objects.get().series) == (theirs, theirs)
+
+
+def test_series_are_pruned_in_turn_and_go_when_they_are_empty(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "SERIES_AT_ONCE", 2)
+    settings.BREAKER = {**settings.BREAKER, "HISTORY_MINUTE_DAYS": 1}
+    for number in range(5):
+        sample(START, f"b{number}", rolled=True)
+    sample(START + timedelta(days=5), "b0")
+    now = milliseconds(START + timedelta(days=5))
+    assert sum(history.prune(now) for _ in range(3)) == 5
+    assert Series.objects.get().breaker == "b0"
+
+
 @given(st.dictionaries(st.integers(0, 1_200), st.integers(1, 10**9), max_size=60))
 def test_a_histogram_is_packed_without_loss(histogram: dict[int, int]) -> None:
     assert history.unpack(history.pack(histogram)) == Counter(histogram)
@@ -292,6 +376,98 @@ def test_nobody_who_wants_no_history_gets_a_thread(settings: Any) -> None:
     made = recorder.Recorder()
     made.start()
     assert made._thread is None
+
+
+@pytest.mark.parametrize("error", [InterfaceError("connection already closed"), OperationalError("away")])
+def test_it_is_said_once_that_history_waits(
+    house: House,
+    breaker: SharedCircuitBreaker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    made = recorder.Recorder()
+    monkeypatch.setattr(recorder, "connection", SimpleNamespace(close=lambda: None))
+    fail(breaker, 5)
+    with monkeypatch.context() as away:
+        away.setattr(history, "store_events", raising(error))
+        assert not made._look(asked=True)
+        assert not made._look(asked=True)
+    assert caplog.text.count(f"history waits for the database ({type(error).__name__})") == 1
+    assert made._look(asked=True)
+    assert "history is stored again" in caplog.text
+
+
+def test_a_store_that_answers_nonsense_is_told(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = recorder.Recorder()
+    monkeypatch.setattr(house.store, "due_minutes", raising(StoreError("nonsense")))
+    for _ in range(2):
+        made._look(asked=True)
+    assert caplog.text.count("history waits for the shared store") == 1
+
+
+def raising(error: Exception) -> Any:
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return fails
+
+
+@pytest.fixture
+def running(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[recorder.Recorder]:
+    """A recorder with its thread."""
+    monkeypatch.setattr(recorder, "EVERY", 60.0)
+    monkeypatch.setattr(recorder, "PATIENCE", 0.3)
+    made = recorder.Recorder()
+    made.start()
+    yield made
+    house.here.close()
+    made.catch_up()
+    assert made._thread is not None
+    made._thread.join(5)
+
+
+def test_readers_do_not_wait_for_a_database_that_hangs(
+    running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, begun = threading.Event(), threading.Event()
+
+    def hang(*args: Any, **kwargs: Any) -> None:
+        begun.set()
+        hangs.wait(5)
+
+    monkeypatch.setattr(recorder, "record", hang)
+    readers = [threading.Thread(target=running.catch_up) for _ in range(8)]
+    before = time.monotonic()
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert begun.is_set()
+    assert time.monotonic() - before < 2  # and not eight times five
+    hangs.set()
+
+
+def test_readers_get_what_happened_up_to_now(running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+    monkeypatch.setattr(recorder, "record", lambda sync, *, asked: looks.append(asked))
+    for number in range(3):
+        running.catch_up()
+        assert looks == [True] * (number + 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_reader_rolls_back_is_stored_all_the_same(
+    house: House, breaker: SharedCircuitBreaker, running: recorder.Recorder
+) -> None:
+    fail(breaker, 5)
+    with transaction.atomic():
+        running.catch_up()
+        transaction.set_rollback(True)
+    running.catch_up()
+    assert len(told()) == 1
 
 
 # -- what an operator sees ---------------------------------------------------------------------------------------------
