@@ -39,6 +39,7 @@ FALLBACK = "b"
 LATENCY = "u"
 WITNESS = "w"
 SLOT = "h"
+_SLOTS = SLOT + "|"
 
 RELATIVE_ERROR = 0.01
 """A percentile is at most this fraction off the true latency: logarithmic slots, as in DDSketch (Masson, 2019)."""
@@ -132,15 +133,16 @@ def total(tallies: Iterable[Mapping[str, int]], *, generation: str | None = None
     for tally in tallies:
         merge(merged, tally)
     for name, count in merged.items():
-        _count(totals, name, count, generation)
+        if name.startswith(_SLOTS):  # nearly all fields are
+            totals.histogram[int(name[len(_SLOTS) :])] = count
+        else:
+            _count(totals, name, count, generation)
     return totals
 
 
 def _count(totals: Totals, name: str, count: int, generation: str | None) -> None:
     owner, _, kind = name.partition("|")
-    if owner == SLOT:
-        totals.histogram[int(kind)] += count
-    elif generation is None or owner == generation:
+    if generation is None or owner == generation:
         if kind.startswith(WITNESS):
             _, host, process = kind.split("|", 2)
             totals.witnesses[host, process] += count
