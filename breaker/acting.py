@@ -10,7 +10,7 @@ from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from breaker.operations import LONGEST_SECONDS
+from breaker.operations import LONGEST_REASON, LONGEST_SECONDS, TITLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,16 +26,16 @@ class Kind:
 
 ACTS = {
     "reset": Kind(
-        title=_("Reset"),
+        title=TITLES["reset"],
         means=_("The breaker closes and counts afresh. What operators forced or disabled is lifted."),
     ),
     "open": Kind(
-        title=_("Force open"),
+        title=TITLES["open"],
         means=_("Every call is rejected at once, and no trial is made, until the force ends."),
         lasts="released",
     ),
     "close": Kind(
-        title=_("Force closed"),
+        title=TITLES["close"],
         means=_(
             "Every call goes through, also while all of them fail. The breaker protects nobody until the force ends."
         ),
@@ -43,11 +43,11 @@ ACTS = {
         warns=True,
     ),
     "release": Kind(
-        title=_("Release"),
+        title=TITLES["release"],
         means=_("The force is lifted. The breaker closes, counts afresh and judges by itself."),
     ),
     "disable": Kind(
-        title=_("Disable"),
+        title=TITLES["disable"],
         means=_(
             "Calls pass unguarded, without timeout, limit or judgement, until it is enabled. They are still counted."
         ),
@@ -55,7 +55,7 @@ ACTS = {
         warns=True,
     ),
     "enable": Kind(
-        title=_("Enable"),
+        title=TITLES["enable"],
         means=_("The breaker guards its calls again, also where its options say otherwise."),
         lasts="released",
     ),
@@ -74,7 +74,7 @@ class ActForm(forms.Form):
     reason = forms.CharField(
         label=_("Why"),
         widget=forms.Textarea(attrs={"rows": 2, "autofocus": True}),
-        max_length=2000,
+        max_length=LONGEST_REASON,
         help_text=_("For those who read it later."),
         error_messages={"required": _("Say why, for those who read it later.")},
     )

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from breaker.acting import ACTS
+from breaker.engine import desk
 from breaker.engine.machine import State
 from breaker.queries import Change, Entry, Minute, Overview
 
@@ -134,9 +135,8 @@ class Card:
 
     @property
     def seen(self) -> str:
-        """What the operator saw, to be compared when the act arrives. A newborn's rev is made up at each look."""
-        snapshot = self.entry.snapshot
-        return f"{self.name} {'new' if snapshot.pristine else snapshot.rev} {self.shown}"
+        """What the operator saw, to be compared when the act arrives."""
+        return f"{self.name} {desk.seen(self.entry.snapshot)} {self.shown}"
 
     @property
     def changed(self) -> str:

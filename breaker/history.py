@@ -72,7 +72,7 @@ def _event(event: Event, *, alone: bool) -> BreakerEvent:
         rev=event.rev[:32],
         breaker=event.name,
         kind=BreakerEvent.Kind.OPERATION if is_act else BreakerEvent.Kind.TRANSITION,
-        operation="release" if expired else said.get("operation", ""),
+        operation=said.get("operation", "release" if expired else ""),
         from_state=said.get("from", ""),
         to_state=said.get("to", ""),
         at=moment(event.at),

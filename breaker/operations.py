@@ -6,26 +6,42 @@ import difflib
 import logging
 import math
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import DatabaseError, connection, transaction
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
+from django.db import Error as DatabaseFailure
+from django.db import connection, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from breaker import conf, queries
 from breaker.engine import desk, machine
-from breaker.engine.machine import Act, Action, Snapshot
+from breaker.engine.machine import Act, Action, Snapshot, Standing
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import StoreError
-from breaker.models import OperatorAct
+from breaker.models import Breaker, OperatorAct
 from breaker.registry import registry
 
 log = logging.getLogger("breaker")
 
 ACTIONS = tuple(action.value for action in Action)
 LONGEST_SECONDS = 366 * 24 * 3600
+LONGEST_REASON = 2000
+LONGEST_ACTOR = 200
+
+TITLES = {
+    "reset": _("Reset"),
+    "open": _("Force open"),
+    "close": _("Force closed"),
+    "release": _("Release"),
+    "disable": _("Disable"),
+    "enable": _("Enable"),
+}
 
 
 class UnknownBreaker(LookupError):
@@ -43,6 +59,14 @@ class Done:
     breaker: str
     row: OperatorAct
     error: str = ""
+    """Why it was not done; or, where the row says that it was, what could not be written about it."""
+    overtaken: bool = False
+    """Not done, because the breaker was no longer what the operator saw."""
+    went: str = ""
+    """What was shown before and after: CLOSED → OPEN, forced open."""
+
+    def but(self, problem: str) -> Done:
+        return replace(self, error="; ".join(filter(None, [self.error, problem])))
 
 
 def act(
@@ -53,15 +77,31 @@ def act(
     source: str,
     reason: str,
     for_seconds: float | None = None,
+    over: Mapping[str, str] | None = None,
+    user: Any = None,
 ) -> list[Done]:
     """Do `action` (reset, open, close, release, enable or disable) to each of `names`, in every worker.
 
     `for_seconds`: how long a force, a disable or an enable lasts; None: until it is released.
-    Raises ActRefused and UnknownBreaker before anything is done. A breaker whose act failed is told in its Done.
+    `over`: breaker to what was `desk.seen` of it; one that has changed since is left as it is.
+    `user`: the actor's account, for Django's log.
+    Raises ActRefused and UnknownBreaker before anything is done, and the database's error where it is away before the
+    first act. A breaker whose act failed is told in its Done.
     """
     wanted = _check(action, reason, for_seconds)
     check_names(names)
-    return [_act_on(name, wanted, actor, source, reason, for_seconds) for name in dict.fromkeys(names)]
+    done: list[Done] = []
+    for name in dict.fromkeys(names):
+        seen = over.get(name, "") if over is not None else None
+        try:
+            one = _act_on(name, wanted, actor.replace("\0", "")[:LONGEST_ACTOR], source, reason, for_seconds, seen)
+        except DatabaseFailure as error:
+            if not done:
+                raise
+            row = OperatorAct(breaker=name, action=action, status=OperatorAct.Status.FAILED)
+            one = Done(breaker=name, row=row, error=f"the database, which keeps who did it, is away ({error})")
+        done.append(one.but(_log_entry(one, source, user)))
+    return done
 
 
 def _check(action: str, reason: str, for_seconds: float | None) -> Action:
@@ -69,6 +109,10 @@ def _check(action: str, reason: str, for_seconds: float | None) -> Action:
         raise ActRefused(f"action={action!r}: one of {', '.join(ACTIONS)} is needed")
     if not reason.strip():
         raise ActRefused("reason: say why, for those who read it later")
+    if len(reason) > LONGEST_REASON:
+        raise ActRefused(f"reason: {len(reason)} characters; say it in {LONGEST_REASON}")
+    if "\0" in reason:
+        raise ActRefused("reason: holds a NUL character, which databases cannot keep; leave it out")
     if for_seconds is not None:
         if Action(action) in (Action.RESET, Action.RELEASE):
             raise ActRefused(f"for_seconds={for_seconds!r}: {action} has no duration; leave it out")
@@ -90,13 +134,15 @@ def check_names(names: Sequence[str]) -> None:
             raise UnknownBreaker(f"no breaker {name!r}{closest}; there are {', '.join(known) or 'none'}{unseen}")
 
 
-def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for_seconds: float | None) -> Done:
+def _act_on(
+    name: str, action: Action, actor: str, source: str, reason: str, for_seconds: float | None, over: str | None
+) -> Done:
     row = _record(
         act_id=secrets.token_hex(16),
         namespace=conf.namespace(),
         breaker=name,
         action=action.value,
-        actor=actor[:200],
+        actor=actor,
         source=source,
         reason=reason,
         for_seconds=for_seconds,
@@ -112,12 +158,16 @@ def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for
     try:
         if registry.sync.shared is None:
             raise StoreError("no shared store is configured (REDIS_URL): an act would reach this process alone")
-        before, after = desk.act(registry.sync, name, wanted, _event(wanted))
-    except StoreError as error:
+        before, after = desk.act(registry.sync, name, wanted, _event(wanted), over=over)
+    except (StoreError, desk.Overtaken) as error:
         row.status, row.error = OperatorAct.Status.FAILED, str(error)
-        row.save(update_fields=["status", "error"])
-        return Done(breaker=name, row=row, error=str(error))
-    problem = _mark_applied(row, before, after, for_seconds)
+        failed = Done(breaker=name, row=row, error=str(error), overtaken=isinstance(error, desk.Overtaken))
+        return failed.but(_save(row))
+    row.status = OperatorAct.Status.APPLIED
+    row.applied_at = _moment(after.act_at)
+    row.until = row.applied_at + timedelta(seconds=for_seconds) if for_seconds is not None else None
+    stood, stands = _standing(name, before, after.act_at), _standing(name, after, after.act_at)
+    row.state_before, row.state_after = stood.state.value, stands.state.value
     log.warning(
         "Circuit breaker %s: %s by %s (%s): %s",
         name,
@@ -127,7 +177,7 @@ def _act_on(name: str, action: Action, actor: str, source: str, reason: str, for
         reason,
         extra={"breaker": name, "operation": action.value, "actor": actor, "source": source, "reason": reason},
     )
-    return Done(breaker=name, row=row, error=problem)
+    return Done(breaker=name, row=row, went=f"{_shown(stood)} → {_shown(stands)}").but(_save(row))
 
 
 def _record(**fields: Any) -> OperatorAct:
@@ -136,24 +186,66 @@ def _record(**fields: Any) -> OperatorAct:
         return OperatorAct.objects.create(**fields)
 
 
-def _mark_applied(row: OperatorAct, before: Snapshot, after: Snapshot, for_seconds: float | None) -> str:
-    """Say in the row that the act holds; what went wrong with that, else nothing."""
-    row.status = OperatorAct.Status.APPLIED
-    row.applied_at = _moment(after.act_at)
-    row.until = row.applied_at + timedelta(seconds=for_seconds) if for_seconds is not None else None
-    row.state_before, row.state_after = _shown(row.breaker, before), _shown(row.breaker, after)
+def _save(row: OperatorAct) -> str:
+    """Say in the row how it went; what went wrong with that, else nothing."""
     try:
-        row.save(update_fields=["status", "applied_at", "until", "state_before", "state_after"])
-    except DatabaseError as error:
-        log.exception("the act %s on %s holds, but its row could not be updated", row.action, row.breaker)
-        return f"the act holds, but its row still says pending: {error}"
+        row.save()
+    except DatabaseFailure as error:
+        log.exception("the act %s on %s is %s, but its row could not be updated", row.action, row.breaker, row.status)
+        return f"its row still says pending: {error}"
     return ""
 
 
-def _shown(name: str, snapshot: Snapshot) -> str:
+def _standing(name: str, snapshot: Snapshot, at: int) -> Standing:
     circuit = registry.circuits.get(name)
-    policy = circuit.policy if circuit else Policy()
-    return machine.standing(policy, snapshot, snapshot.act_at).state.value
+    return machine.standing(circuit.policy if circuit else Policy(), snapshot, at)
+
+
+def _shown(standing: Standing) -> str:
+    """CLOSED, disabled: the state with what an operator has said over it."""
+    marks = [f"forced {standing.forced.value}"] if standing.forced else []
+    return ", ".join([standing.state.value, *([] if standing.enabled else ["disabled"]), *marks])
+
+
+def _log_entry(done: Done, source: str, user: Any) -> str:
+    """What Django's history shows of an act, whoever did it; what went wrong with that, else nothing.
+
+    The act is done by now, and stays so.
+    """
+    if not apps.is_installed("django.contrib.admin"):
+        return ""
+    from django.contrib.admin.models import CHANGE, LogEntry
+    from django.contrib.contenttypes.models import ContentType
+
+    row = done.row
+    lasts = ""
+    if row.until:
+        lasts = f", until {row.until:%Y-%m-%d %H:%M:%S} UTC"
+    elif row.action in _LASTING:
+        lasts = ", until released"
+    went = done.went or f"not done: {done.error}"
+    message = f"{TITLES[row.action]}{lasts}: {row.reason} ({went}); by {row.actor}, {row.get_source_display()}"
+    try:
+        with transaction.atomic():
+            LogEntry.objects.create(
+                user=user or _stand_in(source),
+                content_type=ContentType.objects.get_for_model(Breaker, for_concrete_model=False),
+                object_id=done.breaker,
+                object_repr=done.breaker,
+                action_flag=CHANGE,
+                change_message=message,
+            )
+    except Exception as error:  # a user model may ask for more than a name
+        log.warning("the act on %s is not in Django's log: %s", done.breaker, error, exc_info=True)
+        return f"Django's log could not be written: {error}"
+    return ""
+
+
+def _stand_in(source: str) -> Any:
+    """The account that Django's log names for who has none here; nobody can log in with it."""
+    users = get_user_model()
+    defaults = {"is_active": False, "password": make_password(None)}
+    return users._default_manager.get_or_create(**{users.USERNAME_FIELD: f"breaker-{source}"}, defaults=defaults)[0]
 
 
 def _event(wanted: Act) -> dict[str, str | None]:
@@ -166,6 +258,7 @@ def _event(wanted: Act) -> dict[str, str | None]:
     }
 
 
+_LASTING = (Action.OPEN.value, Action.CLOSE.value, Action.DISABLE.value, Action.ENABLE.value)
 _FORCES = (Action.OPEN.value, Action.CLOSE.value, Action.RELEASE.value, Action.RESET.value)
 _SWITCHES = (Action.DISABLE.value, Action.ENABLE.value, Action.RESET.value)
 

@@ -7,13 +7,11 @@ import hashlib
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseFailure
 from django.http import HttpRequest, HttpResponse
@@ -29,7 +27,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from breaker import dashboard, operations, queries
 from breaker.acting import ACTS, ActForm
 from breaker.dashboard import Card, Filter
-from breaker.models import Breaker
+from breaker.engine import desk
 from breaker.operations import ActRefused, Done, UnknownBreaker
 from breaker.registry import registry
 
@@ -232,7 +230,11 @@ def act(request: HttpRequest) -> HttpResponse:
     if confirmed and form.is_valid():
         changed = _changed(request.POST.getlist("seen"), chosen)
         if not changed:
-            return _do(request, names, action, form)
+            overtaken = _do(request, chosen, action, form)
+            if not overtaken:
+                return redirect("admin:breaker_breaker_changelist")
+            chosen = cards_of(overtaken)
+            changed = _changed(request.POST.getlist("seen"), chosen)
     context = admin.site.each_context(request) | {
         "title": ACTS[action].title,
         "act": ACTS[action],
@@ -261,40 +263,31 @@ def _changed(seen: list[str], chosen: list[Card]) -> list[tuple[str, Card]]:
     ]
 
 
-def _do(request: HttpRequest, names: list[str], action: str, form: ActForm) -> HttpResponse:
-    seconds, reason = form.cleaned_data["for_seconds"], form.cleaned_data["reason"]
-    actor = request.user.get_username()
+def _do(request: HttpRequest, chosen: list[Card], action: str, form: ActForm) -> list[str]:
+    """Act, and tell how it went; those that changed between the look and the act, and so were left alone."""
     try:
-        done = operations.act(names, action, actor=actor, source="admin", reason=reason, for_seconds=seconds)
+        done = operations.act(
+            [card.name for card in chosen],
+            action,
+            actor=request.user.get_username(),
+            source="admin",
+            reason=form.cleaned_data["reason"],
+            for_seconds=form.cleaned_data["for_seconds"],
+            over={card.name: desk.seen(card.entry.snapshot) for card in chosen},
+            user=request.user,
+        )
     except (ActRefused, UnknownBreaker) as error:
         messages.error(request, _("Nothing was done: %s") % error)
+        return []
     except DatabaseFailure:
         messages.error(request, _("Nothing was done: the database, which keeps who did it, is away."))
-    else:
-        for each in done:
-            _log(request, each, action, reason, form.cleaned_data["how_long"])
-        _tell(request, done, action, form.cleaned_data["how_long"])
-    return redirect("admin:breaker_breaker_changelist")
-
-
-def _log(request: HttpRequest, done: Done, action: str, reason: str, how_long: str) -> None:
-    """What Django's history shows."""
-    row = done.row
-    went = (
-        f"{row.state_before} → {row.state_after}" if row.status == row.Status.APPLIED else _("not done: ") + done.error
-    )
-    LogEntry.objects.create(
-        user_id=cast(int, request.user.pk),
-        content_type_id=ContentType.objects.get_for_model(Breaker, for_concrete_model=False).pk,
-        object_id=done.breaker,
-        object_repr=done.breaker,
-        action_flag=CHANGE,
-        change_message=f"{ACTS[action].title}{', ' + how_long if how_long else ''}: {reason} ({went})",
-    )
+        return []
+    _tell(request, [one for one in done if not one.overtaken], action, form.cleaned_data["how_long"])
+    return [one.breaker for one in done if one.overtaken]
 
 
 def _tell(request: HttpRequest, done: list[Done], action: str, how_long: str) -> None:
-    fine = [each.breaker for each in done if not each.error]
+    fine = [each.breaker for each in done if each.row.status == each.row.Status.APPLIED]
     if fine:
         said = {"what": ACTS[action].title, "names": ", ".join(fine), "long": f", {how_long}" if how_long else ""}
         told = _("%(what)s%(long)s: %(names)s. All workers follow within 100 ms.") % said

@@ -1,8 +1,11 @@
 """The shapes of status and health, for the OpenAPI schema; `queries` renders them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
+
+from breaker import operations
 
 STATES = ("CLOSED", "OPEN", "HALF_OPEN")
 
@@ -125,7 +128,25 @@ class PointSerializer(serializers.Serializer[object]):
 
 
 class ActSerializer(serializers.Serializer[object]):
-    reason = serializers.CharField(max_length=1000, help_text="Why, for those who read it later.")
+    """Strict: an act on a breaker must not do something else than what was meant."""
+
+    reason = serializers.CharField(max_length=operations.LONGEST_REASON, help_text="Why, for those who read it later.")
     forSeconds = serializers.FloatField(
         required=False, allow_null=True, help_text="How long it lasts; without it until released."
     )
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            wrong = {
+                name: f"{name}={data[name]!r}: unknown; reason and forSeconds are."
+                for name in data
+                if name not in self.fields
+            }
+            reason, seconds = data.get("reason"), data.get("forSeconds")
+            if reason is not None and not isinstance(reason, str):
+                wrong["reason"] = f"{reason!r}: text is needed."
+            if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
+                wrong["forSeconds"] = f"{seconds!r}: a number is needed, such as 600."
+            if wrong:
+                raise serializers.ValidationError(wrong)
+        return super().to_internal_value(data)

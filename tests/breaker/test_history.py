@@ -90,6 +90,16 @@ def test_an_act_is_one_event(house: House, breaker: SharedCircuitBreaker) -> Non
     assert ended.duration_ms == pytest.approx(60_000, abs=500)
 
 
+def test_a_disable_ends_with_an_enable(house: House, breaker: SharedCircuitBreaker) -> None:
+    operations.act(["x"], "disable", actor="ann", source="api", reason="upgrade", for_seconds=60)
+    house.advance(61)
+    record()
+    assert [(event.operation, event.actor) for event in timeline.events("x")][::-1] == [
+        ("disable", "ann"),
+        ("enable", ""),
+    ]
+
+
 def test_an_event_is_stored_once_however_often_it_is_read(
     house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,15 +1,20 @@
 """What operators do: the row first, then the shared state; and what happens to it when that is away or is lost."""
 
 import math
+import secrets
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import DatabaseError
 
 from breaker import operations, queries
-from breaker.engine import desk
+from breaker.engine import desk, machine
 from breaker.engine.circuit import SharedCircuitBreaker
+from breaker.engine.machine import Action
 from breaker.engine.sync import Sync
 from breaker.models import OperatorAct
 from breaker.operations import ActRefused, Done, UnknownBreaker
@@ -129,9 +134,9 @@ def test_an_act_without_an_end_has_no_until(breaker: SharedCircuitBreaker) -> No
 def test_the_row_comes_first(breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def look(*args: Any) -> Any:
+    def look(*args: Any, **more: Any) -> Any:
         seen.append(row().status)
-        return real(*args)
+        return real(*args, **more)
 
     real = desk.act
     monkeypatch.setattr(desk, "act", look)
@@ -147,6 +152,117 @@ def test_without_the_database_nothing_is_done(breaker: SharedCircuitBreaker, mon
     with pytest.raises(DatabaseError):
         act("open")
     assert entry().forced is None
+
+
+def test_a_database_that_goes_away_in_the_middle_hides_nothing_that_was_done(
+    breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_circuit_breaker(name="y")
+    create = operations._record
+
+    def away(**fields: Any) -> Any:
+        if fields["breaker"] == "y":
+            raise DatabaseError("away")
+        return create(**fields)
+
+    monkeypatch.setattr(operations, "_record", away)
+    x, y = act("open", "x", "y")
+    assert (x.error, x.row.status) == ("", "applied")
+    assert (y.error, y.row.status) == ("the database, which keeps who did it, is away (away)", "failed")
+
+
+# -- Django's log ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["api", "command"])
+def test_an_act_from_anywhere_is_in_djangos_log(breaker: SharedCircuitBreaker, source: str) -> None:
+    for action, seconds in (("disable", None), ("open", 60)):
+        act(action, source=source, actor="ann", reason="an upgrade", for_seconds=seconds)
+    opened, disabled = LogEntry.objects.all()
+    where = {"api": "API", "command": "command"}[source]
+    assert disabled.change_message == (
+        f"Disable, until released: an upgrade (CLOSED → CLOSED, disabled); by ann, {where}"
+    )
+    until = f"{OperatorAct.objects.get(action='open').until:%Y-%m-%d %H:%M:%S} UTC"
+    assert opened.change_message == (
+        f"Force open, until {until}: an upgrade (CLOSED, disabled → CLOSED, disabled, forced open); by ann, {where}"
+    )
+    assert (opened.object_id, opened.content_type.model) == ("x", "breaker")
+    user = opened.user
+    assert (user.get_username(), user.is_active, user.is_staff) == (f"breaker-{source}", False, False)
+    assert not user.has_usable_password()
+    assert disabled.user == user
+
+
+def test_an_act_that_cannot_be_logged_is_done_all_the_same(
+    breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_circuit_breaker(name="y")
+
+    def away(**fields: Any) -> Any:
+        raise DatabaseError("away")
+
+    monkeypatch.setattr(LogEntry.objects, "create", away)
+    for done in act("open", "x", "y"):
+        assert (done.row.status, done.error) == ("applied", "Django's log could not be written: away")
+    assert OperatorAct.objects.filter(status="applied").count() == 2
+
+
+def test_where_there_is_no_admin_there_is_no_log(
+    breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations.apps, "is_installed", lambda name: name != "django.contrib.admin")
+    assert act("open")[0].error == ""
+    assert not LogEntry.objects.exists()
+
+
+# -- others are quicker ------------------------------------------------------------------------------------------------
+
+
+def seen_now(*names: str) -> dict[str, str]:
+    return {entry.name: desk.seen(entry.snapshot) for entry in queries.status(names).entries}
+
+
+def test_an_act_over_what_was_seen_yields_to_one_that_came_first(breaker: SharedCircuitBreaker) -> None:
+    create_circuit_breaker(name="y")
+    seen = seen_now("x", "y")
+    act("close", actor="grace")
+    x, y = act("open", "x", "y", actor="ann", over=seen)
+    assert (x.overtaken, x.row.status, x.error) == (True, "failed", "others have changed it since it was seen")
+    assert (y.overtaken, y.row.status, y.error) == (False, "applied", "")
+    assert (entry().forced, entry().snapshot.acted["actor"]) == ("closed", "grace")
+    assert not act("open", over=seen_now("x"))[0].overtaken
+
+
+def test_of_two_who_act_at_once_one_is_told_that_he_lost(over_redis: Callable[[], Sync]) -> None:
+    """Only the store can say who was first."""
+    sync = over_redis()
+    create_circuit_breaker(name="x")
+    start = threading.Barrier(2)
+
+    def do(action: Action, saw: str) -> str:
+        wanted = machine.Act(id=secrets.token_hex(8), action=action, actor=action.value)
+        start.wait()
+        try:
+            desk.act(sync, "x", wanted, {"kind": "operation"}, over=saw)
+        except desk.Overtaken:
+            return "overtaken"
+        return action.value
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            went = list(pool.map(do, (Action.OPEN, Action.CLOSE), [seen_now("x")["x"]] * 2))
+            assert went.count("overtaken") == 1
+            assert entry().snapshot.acted["actor"] in went
+
+
+def test_what_is_too_long_or_cannot_be_kept_is_refused_at_every_door(breaker: SharedCircuitBreaker) -> None:
+    with pytest.raises(ActRefused, match="2001 characters; say it in 2000"):
+        act("open", reason="a" * 2001)
+    with pytest.raises(ActRefused, match="NUL"):
+        act("open", reason="a\0b")
+    act("open", reason="a" * 2000, actor="b\0" * 300)
+    assert (row().actor, entry().snapshot.acted["actor"]) == ("b" * 200, "b" * 200)
 
 
 def test_each_breaker_has_its_row_and_a_name_said_twice_one(breaker: SharedCircuitBreaker) -> None:
@@ -250,9 +366,9 @@ def test_one_that_fails_does_not_keep_the_others_from_being_done(
     create_circuit_breaker(name="y")
     real = desk.act
 
-    def cut_off_x(sync: Any, name: str, *more: Any) -> Any:
+    def cut_off_x(sync: Any, name: str, *args: Any, **more: Any) -> Any:
         house.cable.cut = name == "x"
-        return real(sync, name, *more)
+        return real(sync, name, *args, **more)
 
     monkeypatch.setattr(desk, "act", cut_off_x)
     assert [done.error for done in act("open", "x", "y")] == ["cut", ""]

@@ -181,10 +181,12 @@ class Command(BaseCommand):
             for_seconds=options["for_seconds"],
         )
         for one in done:
-            if one.error:
+            row = one.row
+            if row.status == row.Status.FAILED:
                 self.stderr.write(self.style.ERROR(f"{one.breaker}: failed, and will not be applied: {one.error}"))
             else:
-                row = one.row
+                if one.error:
+                    self.stderr.write(self.style.WARNING(f"{one.breaker}: done, but {one.error}"))
                 until = f" until {queries.timestamp(row.until)}" if row.until else ""
                 self.stdout.write(f"{one.breaker}: {row.state_before} -> {row.state_after} ({row.action}{until})")
         if any(one.error for one in done):
