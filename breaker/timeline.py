@@ -28,6 +28,10 @@ MOST_POINTS = 1_500
 STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
 """Seconds between points to choose from, where nobody says."""
 FEW_POINTS = 360
+DAY = 24 * 3_600
+LONGEST_STEP = 366 * DAY
+YEARS = range(1970, 2201)
+"""In which a time may lie; sums with those beside them overflow nothing."""
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -135,19 +139,26 @@ def moment(field: str, given: str) -> datetime:
     long ago. Raises BadSpan."""
     wanted = f"{field}={given!r}: a time such as 2026-11-23T14:00:00Z, or how long ago, such as 24h, is needed"
     try:
-        if ago := re.fullmatch(r"(\d{1,9})([smhd])", given):
-            return now() - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
-        if re.fullmatch(r"\d{9,13}(\.\d+)?", given):
-            seconds = float(given)
-            return datetime.fromtimestamp(seconds / 1000 if seconds >= 10**11 else seconds, UTC)
-        at = parse_datetime(given.replace(" ", "+"))  # a "+" in a query that nobody has quoted
-        if at is None and (day := parse_date(given)) is not None:
-            at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        at = _moment(given)
     except (ValueError, OverflowError, OSError):
         raise BadSpan(wanted) from None
+    if at.year not in YEARS:
+        raise BadSpan(f"{wanted}, of the years {YEARS[0]} to {YEARS[-1]}")
+    return at
+
+
+def _moment(given: str) -> datetime:
+    if ago := re.fullmatch(r"(\d{1,9})([smhd])", given):
+        return now() - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+    if re.fullmatch(r"\d{9,13}(\.\d+)?", given):
+        seconds = float(given)
+        return datetime.fromtimestamp(seconds / 1000 if seconds >= 10**11 else seconds, UTC)
+    at = parse_datetime(given.replace(" ", "+"))  # a "+" in a query that nobody has quoted
+    if at is None and (day := parse_date(given)) is not None:
+        at = datetime(day.year, day.month, day.day, tzinfo=UTC)
     if at is None:
-        raise BadSpan(wanted)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+        raise ValueError(given)
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 # -- numbers over time -------------------------------------------------------------------------------------------------
@@ -206,9 +217,10 @@ def _step(since: datetime, until: datetime, step: int | None) -> int:
     if seconds <= 0:
         raise BadSpan(f"from={timestamp(since)}: before to={timestamp(until)} is needed")
     if step is None:
-        return next((some for some in STEPS if seconds / some <= FEW_POINTS), STEPS[-1])
-    if step < 60 or step % 60:
-        raise BadSpan(f"step={step}: whole minutes are needed, in seconds, such as 60")
+        days = -int(-seconds // (FEW_POINTS * DAY))
+        return next((some for some in STEPS if seconds / some <= FEW_POINTS), days * DAY)
+    if step % 60 or not 60 <= step <= LONGEST_STEP:
+        raise BadSpan(f"step={step}: whole minutes are needed, in seconds, such as 60; at most {LONGEST_STEP}")
     if seconds / step > MOST_POINTS:
         raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
     return step
@@ -221,6 +233,7 @@ def _floor(at: datetime, width: timedelta) -> datetime:
 
 def _samples(name: str, since: datetime, until: datetime, *, by_hour: bool) -> list[Sample]:
     """Minutes, or hours and of those that have not been summed (or counted into since) the minutes."""
+    since, until = max(since, now() - timedelta(days=conf.hour_days() + 1)), min(until, now())  # nothing is elsewhere
     mine = {"series__namespace": conf.namespace(), "series__breaker": name, "at__gte": since, "at__lt": until}
     minutes = MinuteSample.objects.filter(**mine)
     if not by_hour:

@@ -331,6 +331,7 @@ def test_history_of_nothing() -> None:
     [
         (["history", "MIFOS-Maker-gte"], "closest is MIFOS-Maker-get"),
         (["history", "--since", "yesterday"], "--since='yesterday'"),
+        (["history", "MIFOS-Maker-get", "--since", "0001-01-01T00:00:00+12:00"], "--since='0001-01-01T00:00:00+12:00'"),
         (["watch", "--every", "0", "--times", "1"], "--every is 0"),
         (["watch", "MIFOS-Maker-gte", "--times", "1"], "closest is MIFOS-Maker-get"),
     ],

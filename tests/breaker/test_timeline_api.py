@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
+from django.test.utils import CaptureQueriesContext
 
 from breaker import conf, operations, recorder, timeline
 from breaker.engine.circuit import SharedCircuitBreaker
@@ -111,6 +112,21 @@ def test_history_of_a_chosen_span_and_step(house: House, breaker: SharedCircuitB
     assert sum(point["fires"] for point in page["results"]) == 0 or page["results"][-1]["fires"] == 1
 
 
+@pytest.mark.parametrize("query", ["from=1970-01-01&to=2200-12-31", "from=400d", "from=360d", "from=7d"])
+def test_a_step_that_nobody_has_chosen_keeps_to_few_points(query: str, django_assert_max_num_queries: Any) -> None:
+    with django_assert_max_num_queries(20):
+        assert 100 < see(f"x/history?{query}")["count"] <= timeline.FEW_POINTS + 1
+
+
+def test_a_long_span_reads_no_more_than_is_kept(breaker: SharedCircuitBreaker) -> None:
+    succeed(breaker)
+    with CaptureQueriesContext(connection) as asked:
+        see("x/history?from=1970-01-01&to=2200-12-31")
+    samples = [query["sql"] for query in asked if "sample" in query["sql"] and "SELECT" in query["sql"]]
+    assert samples
+    assert [sql for sql in samples if "1970" in sql or "2200" in sql] == []
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
@@ -121,6 +137,14 @@ def test_history_of_a_chosen_span_and_step(house: House, breaker: SharedCircuitB
         ("step=abc", "step='abc'"),
         ("step=-60", "step=-60"),
         ("from=30d&step=60", "step=60"),
+        ("step=86400000000000", "step=86400000000000: whole minutes are needed, in seconds, such as 60; at most"),
+        ("from=1970-01-01&to=2200-12-31&step=315360000", "step=315360000"),
+        ("to=0001-01-01", "to='0001-01-01': a time such as 2026-11-23T14:00:00Z, or how long ago, such as 24h"),
+        ("to=0001-01-01T00:30:00Z", "of the years 1970 to 2200"),
+        ("from=0001-01-01&to=9999-12-31", "to='9999-12-31'"),
+        ("from=1969-12-31T23:59:59Z", "from='1969-12-31T23:59:59Z'"),
+        ("from=400000d", "from='400000d'"),
+        ("to=2201-01-01", "to='2201-01-01'"),
     ],
 )
 def test_what_cannot_be_read_is_named(query: str, said: str) -> None:
@@ -129,9 +153,15 @@ def test_what_cannot_be_read_is_named(query: str, said: str) -> None:
     assert said in answer.json()["message"]
 
 
-@pytest.mark.parametrize("query", ["since=tomorrow", "kind=opening", "until=9h9"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("since=tomorrow", "kind=opening", "until=9h9"),
+        *("since=0001-01-01T00:00:00+12:00", "since=9999-12-31T23:59:59-12:00", f"since={'9' * 5000}"),
+    ],
+)
 def test_an_event_filter_that_cannot_be_read_is_named(query: str) -> None:
-    answer = ask(f"events?{query}", view=True)
+    answer = ask(f"events?{query.replace('+', '%2B')}", view=True)
     assert answer.status_code == 400
     assert query.partition("=")[2] in answer.json()["message"]
 
