@@ -28,7 +28,7 @@ from breaker import charts, conf, exports, pages, queries, timeline
 from breaker.charts import Axis, Chart
 from breaker.dashboard import Card
 from breaker.engine.window import Totals
-from breaker.models import BreakerEvent, Series
+from breaker.models import BreakerEvent
 from breaker.origins import origins
 from breaker.timeline import Point, Span, Summary
 
@@ -120,7 +120,7 @@ def page(request: HttpRequest, name: str) -> HttpResponseBase:
     asked = Asked.of(request.GET)
     card = next(iter(pages.cards_of([name])), None)
     try:
-        if card is None and not _was(name):
+        if card is None and not timeline.knows(name):
             return _missing(request, name)
         if (form := request.GET.get("format")) in exports.FORMATS:
             return _file(name, asked, request.GET.get("of", ""), form)
@@ -181,12 +181,6 @@ def _events(name: str, asked: Asked, since: datetime) -> QuerySet[BreakerEvent]:
     if asked.kind:
         found = found.filter(kind=asked.kind)
     return found if asked.ever else found.filter(at__gte=since)
-
-
-def _was(name: str) -> bool:
-    """Whether history has a breaker of that name, though none bears it now."""
-    mine = {"namespace": conf.namespace(), "breaker": name}
-    return BreakerEvent.objects.filter(**mine).exists() or Series.objects.filter(**mine).exists()
 
 
 def _missing(request: HttpRequest, name: str) -> HttpResponse:

@@ -17,9 +17,10 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from breaker import conf
 from breaker.engine.machine import State
+from breaker.engine.policy import NAME_PATTERN
 from breaker.engine.window import Totals
 from breaker.history import HOUR, hour_of, summed
-from breaker.models import BreakerEvent, HourSample, MinuteSample, Sample
+from breaker.models import BreakerEvent, HourSample, MinuteSample, Sample, Series
 from breaker.queries import timestamp
 from breaker.recorder import recorder
 from breaker.registry import registry
@@ -106,7 +107,22 @@ def events(name: str | None = None) -> QuerySet[BreakerEvent]:
     """What happened, the newest first: to one breaker, or to all."""
     recorder.catch_up()
     found = BreakerEvent.objects.filter(namespace=conf.namespace())
-    return found.filter(breaker=name) if name else found
+    return of_breaker(found, name) if name else found
+
+
+def of_breaker(found: QuerySet[BreakerEvent], name: str) -> QuerySet[BreakerEvent]:
+    return found.filter(breaker=name) if _may_be(name) else found.none()
+
+
+def knows(name: str) -> bool:
+    """Whether there is history of a breaker of that name, though none may bear it now."""
+    mine = {"namespace": conf.namespace(), "breaker": name}
+    return _may_be(name) and (BreakerEvent.objects.filter(**mine).exists() or Series.objects.filter(**mine).exists())
+
+
+def _may_be(name: str) -> bool:
+    """PostgreSQL fails when it is asked for what is no text, such as a NUL; that is not a database that is away."""
+    return NAME_PATTERN.fullmatch(name) is not None
 
 
 EVENT_COLUMNS = (

@@ -97,7 +97,7 @@ class _EventsView(_TimelineView):
                 raise ValidationError(f"kind={kind!r}: one of {', '.join(BreakerEvent.Kind.values)} is needed")
             found = found.filter(kind=kind)
         if name is None and (breaker := asked.get("breaker")):
-            found = found.filter(breaker=breaker)
+            found = timeline.of_breaker(found, breaker)
         pages = Pages()
         page = pages.paginate_queryset(found, request, view=self) or []
         return _answer(pages, [timeline.as_dict(event) for event in page])
@@ -184,7 +184,7 @@ def _answer(pages: PageNumberPagination, results: list[dict[str, Any]]) -> Respo
 
 def _ever_known(name: str) -> None:
     """404, unless there is such a breaker, or was one: history outlives it."""
-    if not BreakerEvent.objects.filter(breaker=name).exists():
+    if not timeline.knows(name):
         known(name)
 
 

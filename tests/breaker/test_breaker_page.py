@@ -11,8 +11,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from breaker import detail, operations, recorder, timeline
@@ -117,6 +118,13 @@ def test_an_unknown_breaker_is_told_with_the_closest_name(viewer: Client) -> Non
     answer = viewer.get("/admin/breaker/MIFOS-Maker-pots/")
     assert answer.status_code == 404
     assert "The closest is MIFOS-Maker-post." in words(answer.content.decode())
+
+
+def test_what_can_be_no_name_is_not_looked_up(viewer: Client) -> None:
+    """PostgreSQL answers a NUL with an error."""
+    with CaptureQueriesContext(connection) as asked:
+        assert viewer.get("/admin/breaker/a%00b/").status_code == 404
+    assert [query["sql"] for query in asked if "breaker_breakerevent" in query["sql"]] == []
 
 
 def test_a_name_that_needs_quoting(viewer: Client) -> None:

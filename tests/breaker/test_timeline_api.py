@@ -173,6 +173,18 @@ def test_only_who_may_see_sees(path: str) -> None:
     assert ask(path, operate=True).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["a%00b", "a%00b/events", "a%00b/history", "events?breaker=a%00b", f"{'a' * 101}/events", "%20/history"]
+)
+def test_what_can_be_no_name_is_not_looked_up(path: str) -> None:
+    """PostgreSQL answers a NUL with an error."""
+    with CaptureQueriesContext(connection) as asked:
+        answer = ask(path, view=True)
+    assert answer.status_code == (200 if "breaker=" in path else 404)
+    assert answer.status_code == 404 or answer.json()["count"] == 0
+    assert [query["sql"] for query in asked if "breaker_breakerevent" in query["sql"]] == []
+
+
 @pytest.mark.parametrize("path", ["nobody/events", "nobody/history"])
 def test_a_breaker_that_never_was_is_404(path: str) -> None:
     answer = ask(path, view=True)
