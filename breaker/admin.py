@@ -5,8 +5,10 @@ import contextlib
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db import Error as DatabaseFailure
 from django.db.models import QuerySet
+from django.forms import Script
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
@@ -16,9 +18,21 @@ from django.utils.translation import gettext_lazy as _
 from breaker import conf, detail, exports, pages, timeline
 from breaker.models import Breaker, BreakerEvent, OperatorAct
 from breaker.recorder import recorder
+from breaker.templatetags.breaker_times import duration, moment
 
 
-class ReadOnly:
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    """For who may see breakers, and changed by nobody."""
+
+    class Media:
+        js = (Script("breaker/breaker.js", type="module"),)  # shows times in the operator's zone
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return pages.may_see(request.user)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return pages.may_see(request.user)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -28,13 +42,16 @@ class ReadOnly:
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Of a filter that PostgreSQL fails on the admin makes none, as of any other that cannot be."""
+        if any("\0" in given for given in request.GET.values()):
+            raise IncorrectLookupParameters
+        return super().get_changelist_instance(request)
+
 
 @admin.register(Breaker)
-class BreakerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class BreakerAdmin(ReadOnly):
     """The entry in index and menu that leads to the dashboard."""
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return pages.may_see(request.user)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         return [path("<path:object_id>/change/", self.change_view, name="breaker_breaker_change")]
@@ -45,33 +62,45 @@ class BreakerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(OperatorAct)
-class OperatorActAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("created_at", "breaker", "action", "actor", "source", "reason", "status", "until")
+class OperatorActAdmin(ReadOnly):
+    list_display = ("when", "breaker", "action", "actor", "source", "reason", "status", "ends")
+    fields = readonly_fields = (
+        *("when", "breaker", "action", "lasts", "ends", "actor", "source", "reason"),
+        *("state_before", "state_after", "status", "error", "applied"),
+    )
     list_filter = ("action", "status", "source", "breaker")
     search_fields = ("breaker", "actor", "reason")
     date_hierarchy = "created_at"
 
+    @admin.display(description=_("when"), ordering="created_at")
+    def when(self, act: OperatorAct) -> Any:
+        return moment(act.created_at)
+
+    @admin.display(description=_("until"), ordering="until", empty_value="-")
+    def ends(self, act: OperatorAct) -> Any:
+        return act.until and moment(act.until)
+
+    @admin.display(description=_("for"))
+    def lasts(self, act: OperatorAct) -> Any:
+        return None if act.for_seconds is None else duration(act.for_seconds)
+
+    @admin.display(description=_("applied"))
+    def applied(self, act: OperatorAct) -> Any:
+        return act.applied_at and moment(act.applied_at)
+
 
 @admin.register(BreakerEvent)
-class BreakerEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class BreakerEventAdmin(ReadOnly):
     """What happened to the breakers of this gateway, to read and to take away."""
 
     list_display = (
-        "at",
-        "breaker",
-        "kind",
-        "operation",
-        "from_state",
-        "to_state",
-        "actor",
-        "source",
-        "reason",
+        *("when", "breaker", "kind", "operation", "from_state", "to_state", "actor", "source", "reason"),
         "alone",
     )
+    fields = readonly_fields = (*list_display, "counts", "lasted")
     list_filter = ("kind", "operation", "source", "to_state", "alone", "breaker")
     search_fields = ("breaker", "actor", "reason")
     date_hierarchy = "at"
-    exclude = ("namespace", "rev")
     list_per_page = 50
     show_full_result_count = False
     actions = ("as_csv", "as_json")
@@ -79,6 +108,14 @@ class BreakerEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def get_queryset(self, request: HttpRequest) -> QuerySet[BreakerEvent]:
         """Of this namespace: databases are shared by gateways of several."""
         return super().get_queryset(request).filter(namespace=conf.namespace())
+
+    @admin.display(description=_("when"), ordering="at")
+    def when(self, event: BreakerEvent) -> Any:
+        return moment(event.at)
+
+    @admin.display(description=_("former state lasted"))
+    def lasted(self, event: BreakerEvent) -> Any:
+        return None if event.seconds is None else duration(event.seconds)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         with contextlib.suppress(DatabaseFailure):  # what is stored is what there is to read

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from breaker import conf, exports
@@ -37,7 +37,7 @@ def event(**more: Any) -> BreakerEvent:
 
 @pytest.fixture
 def reader(db: None) -> Client:
-    return browser(person("view_breakerevent", name="rita"))
+    return browser(person("view_breaker", name="rita"))
 
 
 def rows(client: Client, **asked: str) -> int:
@@ -83,6 +83,41 @@ def test_another_gateways_events_are_not_shown(reader: Client) -> None:
 def test_who_may(client: Client) -> None:
     assert client.get(LIST).status_code == 302
     assert browser(person(name="nora")).get(LIST).status_code == 403
+
+
+@pytest.mark.parametrize("group", ["Breaker viewers", "Breaker operators"])
+@pytest.mark.parametrize("kind", ["breakerevent", "operatoract"])
+def test_the_ready_made_groups_see_events_and_acts(group: str, kind: str) -> None:
+    user = person()
+    user.groups.add(Group.objects.get(name=group))
+    client = browser(user)
+    assert client.get(f"/admin/breaker/{kind}/").status_code == 200
+    assert f'href="/admin/breaker/{kind}/"' in client.get("/admin/").content.decode()
+
+
+@pytest.mark.parametrize("kind", ["breakerevent", "operatoract"])
+def test_a_filter_that_no_text_can_be_is_refused(reader: Client, kind: str) -> None:
+    """PostgreSQL answers a NUL with an error."""
+    for asked in ("breaker=%00", "source__exact=%00"):
+        answer = reader.get(f"/admin/breaker/{kind}/?{asked}")
+        assert (answer.status_code, answer["Location"]) == (302, f"/admin/breaker/{kind}/?e=1")
+
+
+def test_times_have_seconds_and_a_zone_and_durations_a_unit(reader: Client) -> None:
+    at = datetime(2026, 11, 24, 2, 24, 5, tzinfo=UTC)
+    row = event(at=at, duration_ms=67_073)
+    done = OperatorAct.objects.create(
+        act_id="1", namespace=conf.namespace(), breaker="x", action="open", for_seconds=90, until=at, applied_at=at
+    )
+    for page in (LIST, f"{LIST}{row.pk}/change/", "/admin/breaker/operatoract/"):
+        shown = reader.get(page).content.decode()
+        assert 'title="2026-11-24 02:24:05 UTC"' in shown, page
+        assert "2026-11-24 02:24:05 UTC" in words(shown)
+        assert 'breaker.js" type="module"' in shown
+    assert "1 min 7 s" in words(reader.get(f"{LIST}{row.pk}/change/").content.decode())
+    shown = words(reader.get(f"/admin/breaker/operatoract/{done.pk}/change/").content.decode())
+    assert "1 min 30 s" in shown
+    assert shown.count("2026-11-24 02:24:05 UTC") == 2
 
 
 # -- taken away --------------------------------------------------------------------------------------------------------
