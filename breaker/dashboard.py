@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from breaker.acting import ACTS
 from breaker.engine import desk
 from breaker.engine.machine import State
+from breaker.engine.stores.base import Worker
 from breaker.queries import Change, Entry, Minute, Overview
 
 PAGE = 50
@@ -27,7 +28,7 @@ NAMED = 3
 FRESH = 0.9
 """Seconds for which one reading serves all who watch."""
 SILENT_MS = 2000
-"""A worker unheard for so long is marked, and so is one that has not followed a change so old."""
+"""A worker unheard for so long is told as silent, and one that has not followed a change so old as behind."""
 
 STATES = {
     "trouble": gettext_lazy("open or on trial"),
@@ -93,7 +94,7 @@ class Card:
     @property
     def shown(self) -> str:
         """State and operator's word in one, for who is asked to confirm and for what changed since."""
-        marks = [f"forced {self.entry.forced}"] if self.entry.forced else []
+        marks = [_("forced %s") % self.entry.forced] if self.entry.forced else []
         return ", ".join([self.word, *marks])
 
     @property
@@ -218,7 +219,12 @@ class Card:
         """The sparkline in words."""
         calls = sum(map(_calls, self.minutes))
         failed = sum(minute.failures + minute.timeouts for minute in self.minutes)
-        return _("Last 10 minutes: %(calls)d calls, %(failed)d failed") % {"calls": calls, "failed": failed}
+        text = ngettext(
+            "Last 10 minutes: %(calls)d call, %(failed)d failed",
+            "Last 10 minutes: %(calls)d calls, %(failed)d failed",
+            calls,
+        )
+        return text % {"calls": calls, "failed": failed}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +291,22 @@ class Filter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pulse:
+    """A worker by its heartbeat."""
+
+    worker: Worker
+    heard: datetime
+    is_silent: bool
+    lags: bool
+    """Heard, but behind although the last change is a while ago."""
+
+    @property
+    def age(self) -> int:
+        """Seconds since the heartbeat, upwards: what changes with each look would be sent with each look."""
+        return max(1, -(-self.worker.age_ms // 1000))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """All that the page shows."""
 
@@ -311,28 +333,42 @@ class Board:
         return self.overview.status.at
 
     @property
-    def hosts(self) -> int:
-        return len({worker.host for worker in self.overview.workers})
-
-    @property
     def age(self) -> int:
         """Seconds, upwards: what changes with each look would be sent with each look."""
         return -(-(self.overview.age_ms + round(FRESH * 1000)) // 1000)
 
     @property
     def reporting(self) -> str:
-        """How many workers, on how many hosts."""
-        count = len(self.overview.workers)
-        workers = ngettext("%d worker", "%d workers", count) % count
-        return _("%(workers)s on %(hosts)s") % {"workers": workers, "hosts": _hosts(self.hosts)}
+        """How many workers are heard, on how many hosts."""
+        heard = [pulse.worker for pulse in self.pulses if not pulse.is_silent]
+        text = ngettext("%(count)d worker on %(hosts)s reports.", "%(count)d workers on %(hosts)s report.", len(heard))
+        return text % {"count": len(heard), "hosts": _hosts(len({worker.host for worker in heard}))}
+
+    @property
+    def amiss(self) -> str:
+        """How many workers are silent, and how many lag behind."""
+        silent, lag = sum(pulse.is_silent for pulse in self.pulses), sum(pulse.lags for pulse in self.pulses)
+        said = [ngettext("%d is silent", "%d are silent", silent) % silent] if silent else []
+        said += [ngettext("%d lags behind", "%d lag behind", lag) % lag] if lag else []
+        return ", ".join(said)
 
     @cached_property
-    def laggards(self) -> set[str]:
-        """Workers that are silent, or behind although the last change is a while ago."""
+    def pulses(self) -> list[Pulse]:
+        """Who has been dead for less than a minute is still among them, as silent."""
         entries = self.overview.status.entries
         last = max((max(entry.snapshot.since, entry.snapshot.act_at) for entry in entries), default=0)
-        settled = entries and entries[0].now - last > SILENT_MS
-        return {w.process for w in self.overview.workers if (w.behind and settled) or w.age_ms > SILENT_MS}
+        settled = bool(entries) and entries[0].now - last > SILENT_MS
+        return [self._pulse(worker, settled) for worker in self.overview.workers]
+
+    def _pulse(self, worker: Worker, settled: bool) -> Pulse:
+        is_silent = worker.age_ms > SILENT_MS
+        return Pulse(
+            worker=worker,
+            # To the second: two readings of one clock differ by a few ms, and would be sent as news.
+            heard=(self.now - timedelta(milliseconds=worker.age_ms)).replace(microsecond=0),
+            is_silent=is_silent,
+            lags=settled and worker.behind > 0 and not is_silent,
+        )
 
 
 def cards(overview: Overview) -> list[Card]:

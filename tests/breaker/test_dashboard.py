@@ -259,6 +259,13 @@ def test_the_sparkline_stands_minutes_where_they_belong(house: House) -> None:
     assert late.spark.calls.count("M") == 2
 
 
+def test_one_call_is_one_call(house: House) -> None:
+    create_circuit_breaker(name="x")
+    recent = [Minute(at=queries.overview().status.at, failures=1)]
+    (found,) = dashboard.cards(with_more(recent={"x": recent}))
+    assert found.story == "Last 10 minutes: 1 call, 1 failed"
+
+
 def test_the_last_change_and_by_whom(house: House, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     create_circuit_breaker(name="x")
     change = Change(at=datetime(2026, 11, 23, 14, 2, 11, tzinfo=UTC), what="disable", actor="ada", reason="<upgrade>")
@@ -278,17 +285,32 @@ def test_a_worker_that_lags_is_named(house: House, viewer: Client, monkeypatch: 
     monkeypatch.setattr(queries, "overview", lambda: found)
     text = words(viewer.get(BOARD).content.decode())
     assert "2 workers on 2 hosts report. ▲ 1 lags behind. Numbers are at most 2 s old." in text
-    assert "8 on two: ▲ 3 changes behind" in text
-    assert "7 on one: up to date" in text
+    assert "8 on two: heard within 1 s, ▲ 3 changes behind" in text
+    assert "7 on one: heard within 1 s, follows all changes" in text
+
+
+def test_a_worker_that_is_silent_does_not_report(house: House, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_circuit_breaker(name="x")
+    workers = [
+        Worker(process="7", host="one", age_ms=1400, behind=0),
+        Worker(process="8", host="two", age_ms=14_000, behind=0),
+        Worker(process="9", host="two", age_ms=59_000, behind=2),
+    ]
+    found = with_more(workers=workers)
+    monkeypatch.setattr(queries, "overview", lambda: found)
+    text = re.sub(r"1[45] s|59 s|1 min", "S s", words(viewer.get(BOARD).content.decode()))
+    assert "1 worker on 1 host reports. ▲ 2 are silent. Numbers" in text
+    assert "7 on one: heard within 2 s, follows all changes" in text
+    assert "8 on two: ▲ silent for S s, had followed all changes" in text
+    assert "9 on two: ▲ silent for S s, 2 changes behind" in text
 
 
 def test_who_has_not_followed_a_change_of_this_moment_does_not_lag(twelve: Twelve, house: House) -> None:
     house.advance(3)
     act("MIFOS-Maker-get", "open")
     slow = Worker(process="8", host="two", age_ms=100, behind=1)
-    silent = Worker(process="9", host="two", age_ms=3000, behind=0)
-    board = dashboard.board(with_more(workers=[slow, silent]), Filter())
-    assert board.laggards == {"9"}
+    board = dashboard.board(with_more(workers=[slow]), Filter())
+    assert (board.reporting, board.amiss) == ("1 worker on 1 host reports.", "")
 
 
 @pytest.mark.parametrize(
