@@ -1,8 +1,12 @@
 """manage.py breaker, as its user sees it: what it prints and with which code it ends."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -305,7 +309,7 @@ def test_history_of_one_tells_how_available_it_was(house: House) -> None:
     house.advance(60)
     first, head, point, *_ = Ran("history", "MIFOS-Maker-get", "--since", "1h").out.splitlines()
     assert first.startswith("MIFOS-Maker-get: 98.3")
-    assert "opened 1 times, OPEN for 1 min 0 s in all" in first
+    assert "opened 1 time, OPEN for 1 min 0 s in all" in first
     assert head.startswith("FROM (UTC)")
     assert point.split()[2:5] == ["5", "5", "0"]
 
@@ -368,3 +372,29 @@ def test_watch_says_that_the_store_is_away_and_goes_on(house: House) -> None:
     ran = Ran("watch", "--times", "2", "--every", "0.01")
     assert ran.code == 0
     assert ran.out.count("the shared store could not be asked") == 2
+
+
+def test_watch_ends_quietly_by_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupted)
+    ran = Ran("watch", "MIFOS-Maker-get")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines()[0].endswith(", 1 breaker")
+
+
+def test_who_has_read_enough_ends_it_quietly(tmp_path: Path) -> None:
+    """As `| head -1` does."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    ended = subprocess.run(
+        [sys.executable, "manage.py", "breaker", "watch", "--times", "2", "--every", "0.01"],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        env={"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3", "DJANGO_DEBUG": "true", "PATH": os.environ["PATH"]},
+        timeout=60,
+        check=False,
+    )
+    os.close(writes)
+    assert (ended.returncode, ended.stderr.decode()) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -61,16 +62,21 @@ class Command(BaseCommand):
         verb.add_argument("--for", dest="for_seconds", type=float, metavar="SECONDS", help="default: until released")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        code = NONE_OPEN
         try:
             match options["verb"]:
                 case "status":
-                    sys.exit(self._status(options["names"], as_json=options["json"]))
+                    code = self._status(options["names"], as_json=options["json"])
                 case "watch":
-                    self._watch(options["names"], every=options["every"], times=options["times"])
+                    with contextlib.suppress(KeyboardInterrupt):  # how it is ended
+                        self._watch(options["names"], every=options["every"], times=options["times"])
                 case "history":
                     self._history(options["name"], since=options["since"], as_json=options["json"])
                 case _:
                     self._act(options)
+            self.stdout.flush()
+        except BrokenPipeError:  # who reads has enough, such as `head`
+            _write_to_nobody()
         except (UnknownBreaker, ActRefused, BadSpan) as error:
             raise CommandError(str(error), returncode=COULD_NOT_ASK) from error
         except StoreError as error:
@@ -78,6 +84,8 @@ class Command(BaseCommand):
         except DatabaseError as error:
             message = f"the database, which keeps acts and history, could not be asked: {error}"
             raise CommandError(message, returncode=COULD_NOT_ASK) from error
+        if code:
+            sys.exit(code)
 
     # -- status ----------------------------------------------------------------------------------------------------
 
@@ -110,7 +118,7 @@ class Command(BaseCommand):
             try:
                 status, entries = self._entries(names)
                 rows = [self._row(entry) for entry in sorted(entries, key=_by_trouble)]
-                said = f"{queries.timestamp(status.at)}, {len(entries)} breakers"
+                said = f"{queries.timestamp(status.at)}, {_counted(len(entries), 'breaker')}"
             except StoreError as error:
                 said = f"the shared store could not be asked: {error}"
             if self.stdout.isatty():
@@ -193,13 +201,22 @@ class Command(BaseCommand):
             raise CommandError("not every act was applied", returncode=COULD_NOT_ASK)
 
 
+def _write_to_nobody() -> None:
+    """What is still buffered, as Python ends: it would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _by_trouble(entry: queries.Entry) -> tuple[int, str]:
     order = (State.OPEN, State.HALF_OPEN, State.CLOSED)
     return order.index(entry.standing.state), entry.name
 
 
 def _in_words(name: str, summary: timeline.Summary) -> str:
-    said = f"{name}: {summary.availability:.3f} % available, opened {summary.openings} times"
+    said = f"{name}: {summary.availability:.3f} % available, opened {_counted(summary.openings, 'time')}"
     if summary.openings:
         said += f", OPEN for {_span(summary.seconds_open)} in all, longest outage {_span(summary.longest_outage)}"
     if summary.mean_time_to_recovery is not None:
