@@ -7,14 +7,15 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Max, Min, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from mifos_gateway import tokens
-from mifos_gateway.forms import NewConsumerForm, RightsForm, RotationForm
+from mifos_gateway.forms import NewConsumerForm, RightsForm, RotationForm, withheld
 from mifos_gateway.models import SCOPES, Consumer, Token
 
 
@@ -94,15 +95,21 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.action(description=_("Revoke all tokens of the selected consumers"), permissions=["change"])
     def revoke(self, request: HttpRequest, chosen: "QuerySet[Consumer]") -> None:
         ended = sum(tokens.revoke(consumer) for consumer in chosen)
-        said = gettext("%(count)s tokens revoked, effective everywhere within 10 s.") % {"count": ended}
-        self.message_user(request, said, messages.SUCCESS)
+        said = ngettext(
+            "%(count)d token revoked, effective everywhere within 10 s.",
+            "%(count)d tokens revoked, effective everywhere within 10 s.",
+            ended,
+        )
+        self.message_user(request, said % {"count": ended}, messages.SUCCESS)
         for consumer in chosen:
             self.log_change(request, consumer, "Revoked all tokens.")
 
     # --- Made and changed ---
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, form=RightsForm if obj else NewConsumerForm, **kwargs)
+        form: Any = super().get_form(request, obj, change, form=RightsForm if obj else NewConsumerForm, **kwargs)
+        form.user = request.user  # the class is made for this request
+        return form
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         rights = ("name", "scopes", "allow")
@@ -153,6 +160,10 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
             raise Http404
         if not self.has_change_permission(request, consumer):
             raise PermissionDenied
+        if refused := withheld(request.user, consumer.scopes):
+            said = gettext("Only who has the permission himself gets a token with the scope: %(scopes)s.")
+            self.message_user(request, said % {"scopes": ", ".join(refused)}, messages.ERROR)
+            return redirect("admin:mifos_gateway_consumer_change", consumer.pk)
         form = RotationForm(request.POST or None, initial={"seen": tokens.newest(consumer)})
         if form.is_valid():
             expires_at, older_end_at = form.expires_at(), form.older_end_at()

@@ -1,5 +1,6 @@
 """What people fill in about consumers and their tokens."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from mifos_gateway.models import Consumer
 from mifos_gateway.routes import RouteError, Rules
+from mifos_gateway.tokens import PERMISSIONS
 
 SCOPES = (
     ("maker", _("maker: call MIFOS as the maker")),
@@ -17,6 +19,14 @@ SCOPES = (
     ("operate", _("operate: act on breakers, and see them")),
 )
 KEEP, LATER, AT_ONCE = "keep", "later", "at once"
+
+
+def withheld(user: Any, scopes: Iterable[str]) -> list[str]:
+    """Of these scopes those that a person may not hand out, for lack of the permission on breakers."""
+    lacking = {scope: permission for permission, scope in PERMISSIONS.items() if not user.has_perm(permission)}
+    if "operate" not in lacking:  # it includes `view`
+        return []
+    return [f"{scope} ({lacking[scope]})" for scope in scopes if scope in lacking]
 
 
 class Lifetime(forms.Form):
@@ -36,8 +46,9 @@ class Lifetime(forms.Form):
 
 
 class RightsForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A consumer's scopes and rules, one rule a line."""
+    """A consumer's scopes and rules, one rule a line. Whose form it is, `user` says."""
 
+    user: Any = None
     scopes = forms.MultipleChoiceField(choices=SCOPES, widget=forms.CheckboxSelectMultiple, required=False)
     allow = forms.CharField(
         label=_("Allowed routes"),
@@ -53,6 +64,13 @@ class RightsForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["allow"] = "\n".join(self.instance.allow)
+
+    def clean_scopes(self) -> list[str]:
+        wanted: list[str] = self.cleaned_data["scopes"]
+        if refused := withheld(self.user, [scope for scope in wanted if scope not in self.instance.scopes]):
+            said = _("Only who has the permission himself may give the scope: %(scopes)s.")
+            raise forms.ValidationError(said, params={"scopes": ", ".join(refused)})
+        return wanted
 
     def clean_allow(self) -> list[str]:
         try:

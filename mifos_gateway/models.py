@@ -3,6 +3,7 @@
 from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 SCOPES = ("maker", "checker", "view", "operate")
 """Calls MIFOS as maker, as checker; sees breakers with who did what and why; acts on them, which includes seeing."""
@@ -25,6 +26,8 @@ class Consumer(models.Model):
 
     class Meta:
         ordering = ("name",)
+        verbose_name = _("consumer")
+        verbose_name_plural = _("consumers")
 
     def __str__(self) -> str:
         return self.name
@@ -43,6 +46,8 @@ class Token(models.Model):
 
     class Meta:
         ordering = ("created_at",)
+        verbose_name = _("token")
+        verbose_name_plural = _("tokens")
 
     def __str__(self) -> str:
         return f"{self.prefix}…"

@@ -30,7 +30,8 @@ _SHORTEST_MEANT = 8  # every token begins with the first four
 LAST_USED_RESOLUTION = timedelta(hours=1)
 
 
-_PERMISSIONS = {"breaker.view_breaker": "view", "breaker.operate_breaker": "operate"}
+PERMISSIONS = {"breaker.view_breaker": "view", "breaker.operate_breaker": "operate"}
+"""Django's permissions on breakers, and the scopes that stand for them."""
 
 
 class TokenLookupError(LookupError):
@@ -59,7 +60,7 @@ class Identity:
 
     def has_perm(self, permission: str) -> bool:
         """Django's question: a scope stands for the permission on breakers of the same verb."""
-        return permission in _PERMISSIONS and self.may(_PERMISSIONS[permission])
+        return permission in PERMISSIONS and self.may(PERMISSIONS[permission])
 
     def __str__(self) -> str:
         return self.name

@@ -40,7 +40,7 @@ def test_consumers_are_revoked_by_an_action(admin_client: Client, consumer: Cons
     chosen = {"action": "revoke", "_selected_action": [consumer.pk]}
     response = admin_client.post("/admin/mifos_gateway/consumer/", chosen, follow=True)
 
-    assert b"1 tokens revoked" in response.content
+    assert b"1 token revoked" in response.content
     assert not Token.objects.filter(revoked_at=None).exists()
 
 

@@ -230,3 +230,60 @@ def test_a_revoked_consumer_comes_back_with_the_new_token_alone(admin_client: Cl
     rotate(admin_client, shop)
 
     assert live(shop) == [False, True]
+
+
+# --- Rights on breakers, handed out ---
+
+GIVERS = [
+    ((), "view", False),
+    ((), "operate", False),
+    (("view_breaker",), "view", True),
+    (("view_breaker",), "operate", False),
+    (("operate_breaker",), "view", True),
+    (("operate_breaker",), "operate", True),
+]
+
+
+@pytest.mark.parametrize(("has", "scope", "may"), GIVERS)
+def test_who_lacks_a_right_makes_no_consumer_with_it(
+    client: Client, has: tuple[str, ...], scope: str, may: bool
+) -> None:
+    giver = as_user(client, "add_consumer", *has)
+    response = giver.post(f"{LIST}add/", SHOP | {"scopes": ["maker", scope]})
+
+    assert (len(shown(response)), Consumer.objects.count()) == ((1, 1) if may else (0, 0))
+    assert may or f"{scope} (breaker.{scope}_breaker)".encode() in response.content
+
+
+@pytest.mark.parametrize(("has", "scope", "may"), GIVERS)
+def test_who_lacks_a_right_gives_it_to_no_consumer(
+    client: Client, shop: Consumer, has: tuple[str, ...], scope: str, may: bool
+) -> None:
+    giver = as_user(client, "change_consumer", *has)
+    giver.post(f"{LIST}{shop.pk}/change/", FORMSET | {"scopes": ["maker", scope], "allow": ""})
+
+    shop.refresh_from_db()
+    assert (scope in shop.scopes) == may
+
+
+@pytest.mark.parametrize(("has", "scope", "may"), GIVERS)
+def test_who_lacks_a_right_gets_no_token_that_has_it(
+    client: Client, has: tuple[str, ...], scope: str, may: bool
+) -> None:
+    tokens.issue("desk", **{scope: True})
+    consumer = Consumer.objects.get()
+    giver = as_user(client, "change_consumer", *has)
+    sent = {"older": "keep", "hours": "24", "seen": str(tokens.newest(consumer))}
+    response = giver.post(f"{LIST}{consumer.pk}/rotate/", sent, follow=True)
+
+    assert len(shown(response)) == consumer.tokens.count() - 1 == int(may)
+
+
+def test_who_lacks_a_right_may_leave_it_and_take_it_away(client: Client) -> None:
+    tokens.issue("desk", operate=True)
+    consumer = Consumer.objects.get()
+    giver = as_user(client, "change_consumer")
+    for scopes in (["checker", "operate"], ["maker"]):
+        giver.post(f"{LIST}{consumer.pk}/change/", FORMSET | {"scopes": scopes, "allow": ""})
+        consumer.refresh_from_db()
+        assert consumer.scopes == scopes
