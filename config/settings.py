@@ -187,6 +187,7 @@ CLIENT_ADDRESS_HEADER = (
     if ENV["DJANGO_CLIENT_ADDRESS_HEADER"]
     else None
 )
+LOGIN_REDIRECT_URL = "admin:index"
 ADMIN_REQUIRE_OTP = ENV["ADMIN_REQUIRE_OTP"]
 OTP_TOTP_ISSUER = "MIFOS gateway"
 # Nothing inline and nothing of others; what a page needs besides, its view says (config.urls).

@@ -157,6 +157,13 @@ def test_whose_failures_are_counted_together(settings: Any, header: str, told: d
     assert client_address(RequestFactory().post(LOGIN, **told)) == found
 
 
+@pytest.mark.parametrize("where", ["https://elsewhere.example/", "//elsewhere.example", ""])
+def test_a_way_on_that_is_not_ours_leads_to_the_index(client: Client, ann: User, where: str) -> None:
+    answer = client.post(f"/admin/login/?next={where}", {"username": "ann", "password": "right", "next": where})
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/")
+
+
 def test_the_site_has_a_name_of_its_own(client: Client, db: None) -> None:
     page = client.get(LOGIN).content.decode()
 
