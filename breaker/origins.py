@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from breaker import conf
 from breaker.engine.policy import Policy
@@ -108,7 +108,7 @@ def _with_unit(option: str, value: Any) -> str:
         case "error_threshold_percentage":
             return f"{value:g} %"
         case "volume_threshold":
-            return str(_("%d calls") % value)
+            return str(ngettext("%d call", "%d calls", value) % value)
         case "capacity":
             return _("no limit") if value is None else str(value)
     if isinstance(value, bool):

@@ -12,8 +12,10 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseFailure
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
@@ -22,7 +24,7 @@ from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
 from breaker import dashboard, operations, queries
 from breaker.acting import ACTS, ActForm
@@ -126,7 +128,8 @@ watch = Watch()
 class Door:
     """Whose browser may see, and whether it may act, remembered for a while: to look it up costs more than the answer.
 
-    A permission that is taken away counts within 10 s, as a token's revocation does.
+    A permission that is taken away counts within 10 s, as a token's revocation does. So does a logout in the other
+    workers; here it counts at once.
     """
 
     SECONDS = 10.0
@@ -149,13 +152,22 @@ class Door:
         self._known[key] = time.monotonic() + self.SECONDS, may_operate(request.user)
         return self._known[key][1]
 
+    def forget(self, session: str) -> None:
+        self._known.pop(session, None)
+
 
 door = Door()
+
+
+@receiver(user_logged_out)
+def _forget(request: HttpRequest, **more: Any) -> None:
+    door.forget(request.session.session_key or "")
 
 
 # -- the pages ---------------------------------------------------------------------------------------------------------
 
 
+@require_safe
 def page(request: HttpRequest) -> HttpResponse:
     """All breakers as they are now; a script renews it."""
     if not may_see(request.user):

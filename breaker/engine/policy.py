@@ -16,7 +16,7 @@ LONGEST_DURATION = 3600.0
 """Seconds. Anything above is taken for milliseconds given by mistake."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
-RESERVED_NAMES = frozenset({"status", "health", "events", "metrics"})
+RESERVED_NAMES = frozenset({"status", "health", "events", "metrics", "breakerevent", "operatoract"})
 
 
 class PolicyError(ValueError):

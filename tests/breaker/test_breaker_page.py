@@ -135,6 +135,26 @@ def test_a_name_that_needs_quoting(viewer: Client) -> None:
     assert viewer.get(reverse("admin:breaker_breaker_detail", args=["a.b:c_d"])).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["live", "act", "breaker"])
+def test_a_name_beside_the_admins_own_addresses_has_a_page(viewer: Client, name: str) -> None:
+    create_circuit_breaker(name=name)
+    answer = viewer.get(reverse("admin:breaker_breaker_detail", args=[name]))
+    assert (answer.status_code, answer.context["name"]) == (200, name)
+
+
+def test_one_failure_is_one_failure(viewer: Client) -> None:
+    BreakerEvent.objects.create(
+        namespace=timeline.conf.namespace(),
+        rev="1",
+        breaker="x",
+        from_state="CLOSED",
+        to_state="OPEN",
+        at=timeline.now(),
+        counts={"failures": 1, "timeouts": 1, "errorRate": 66.67},
+    )
+    assert "1 failure, 1 timeout, 66.67 %" in words(see(viewer))
+
+
 def test_the_apps_own_pages_are_not_taken_for_breakers(admin_client: Client) -> None:
     assert "operator's act" in words(admin_client.get("/admin/breaker/operatoract/").content.decode())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 
 from breaker import dashboard, operations, pages, queries
@@ -507,6 +508,24 @@ def test_without_a_change_there_is_nothing_to_send(twelve: Twelve, viewer: Clien
     house.advance(3)
     pages.watch.fresh_until = 0.0
     assert viewer.get(LIVE, headers={"If-None-Match": first["ETag"]}).status_code == 304
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_the_page_is_only_read(twelve: Twelve, operator: Client, method: str) -> None:
+    assert getattr(operator, method)(BOARD).status_code == 405
+
+
+def test_the_admin_s_way_to_the_site_knows_no_breaker(viewer: Client) -> None:
+    kind = ContentType.objects.get(app_label="breaker", model="breaker")
+    assert viewer.get(f"/admin/r/{kind.pk}/1/").status_code == 404
+
+
+def test_an_old_cookie_shows_nothing_after_the_logout(twelve: Twelve, viewer: Client) -> None:
+    assert viewer.get(LIVE).status_code == 200
+    old = viewer.cookies["sessionid"].value
+    viewer.post("/admin/logout/")
+    viewer.cookies["sessionid"] = old
+    assert viewer.get(LIVE).status_code == 401
 
 
 def test_the_live_answer_is_only_read(twelve: Twelve, operator: Client) -> None:

@@ -39,6 +39,8 @@ def test_options_of_the_settings(settings: Any) -> None:
     assert origin("y", "timeout") == ("7 s", 'settings, BREAKER["BREAKERS"], of y')
     assert origin("y", "capacity") == ("3", 'settings, BREAKER["BREAKERS"], of maker')
     assert origin("y", "volume_threshold") == ("9 calls", 'settings, BREAKER["DEFAULTS"]')
+    create_circuit_breaker(name="one", volume_threshold=1)
+    assert origin("one", "volume_threshold")[0] == "1 call"
 
 
 def test_options_of_the_environment(settings: Any) -> None:

@@ -76,7 +76,7 @@ def test_a_bad_option_leaves_no_breaker_behind() -> None:
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["status", "health", "events", "metrics", "Status"])
+@pytest.mark.parametrize("name", ["status", "health", "events", "metrics", "Status", "breakerevent", "operatoract"])
 def test_a_reserved_name_is_refused(name: str) -> None:
     with pytest.raises(PolicyError, match="reserved"):
         create_circuit_breaker(boom, name=name)

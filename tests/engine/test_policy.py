@@ -73,7 +73,9 @@ def test_a_good_name_passes(name: str) -> None:
     assert check_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "-a", "a b", "a" * 101, "ä", "a/b", "status", "health", "events", "Metrics"])
+@pytest.mark.parametrize(
+    "name", ["", "-a", "a b", "a" * 101, "ä", "a/b", "status", "health", "events", "Metrics", "operatoract"]
+)
 def test_a_bad_or_reserved_name_is_refused(name: str) -> None:
     with pytest.raises(PolicyError, match="name="):
         check_name(name)
