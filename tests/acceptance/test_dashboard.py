@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +299,42 @@ def test_it_fits_and_axe_finds_no_violation(
     found = Axe().run(page)
     violations = [f"{one['id']}: {node['html'][:200]}" for one in found.response["violations"] for node in one["nodes"]]
     assert violations == []
+
+
+# -- beside the dashboard ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def slow_database(site: Site) -> Iterator[None]:
+    """What is written waits until the block ends."""
+    with closing(sqlite3.connect(site.gateway.log_path.with_name("db.sqlite3"), isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("ROLLBACK")
+
+
+def test_a_double_click_does_not_cost_the_new_token(site: Site, sit: Callable[..., Desk]) -> None:
+    page = sit("boss").go("/admin/mifos_gateway/consumer/add/")
+    page.fill("#id_name", "twice")
+    _click_twice(site, page)
+    expect(page.get_by_label("Token", exact=True)).to_have_value(re.compile("^mgw_"))
+
+    page.get_by_role("link", name="Copied; on to the consumer").click()
+    page.get_by_role("link", name="One more token").click()
+    _click_twice(site, page)
+    expect(page.get_by_label("Token", exact=True)).to_have_value(re.compile("^mgw_"))
+
+
+def _click_twice(site: Site, page: Page) -> None:
+    with slow_database(site):
+        page.locator(".submit-row .default").evaluate("it => { it.click(); setTimeout(() => it.click(), 200) }")
+        time.sleep(0.6)
+
+
+def test_lists_of_events_and_acts_are_in_the_operator_s_zone(site: Site, sit: Callable[..., Desk]) -> None:
+    site.act("MIFOS-Maker-get", "open")
+    for address in ("operatoract", "breakerevent"):
+        page = sit("vera", timezone_id="Asia/Tokyo").go(f"/admin/breaker/{address}/")
+        newest = page.locator("#result_list time").first
+        expect(newest).to_have_text(re.compile(r"^\D*\d\d:\d\d:\d\d$"))
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", newest.get_attribute("title") or "")
