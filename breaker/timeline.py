@@ -153,14 +153,16 @@ def as_dict(event: BreakerEvent) -> dict[str, Any]:
 def moment(field: str, given: str) -> datetime:
     """A time as people and tools write it: ISO 8601 (UTC unless it says otherwise), seconds (or ms) since 1970, or how
     long ago. Raises BadSpan."""
-    wanted = f"{field}={given!r}: a time such as 2026-11-23T14:00:00Z, or how long ago, such as 24h, is needed"
     try:
         at = _moment(given)
+        if at.year in YEARS:
+            return at
     except (ValueError, OverflowError, OSError):
-        raise BadSpan(wanted) from None
-    if at.year not in YEARS:
-        raise BadSpan(f"{wanted}, of the years {YEARS[0]} to {YEARS[-1]}")
-    return at
+        pass
+    raise BadSpan(
+        f"{field}={given!r}: a time of the years {YEARS[0]} to {YEARS[-1]}, such as 2026-11-23T14:00:00Z, or how long "
+        "ago, such as 24h, is needed"
+    )
 
 
 def _moment(given: str) -> datetime:

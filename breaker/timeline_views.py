@@ -51,7 +51,10 @@ _POINT = {
     "p99": 1204.9,
     "secondsOpen": 48.2,
 }
-_AT = "A time such as `2026-11-23T14:00:00Z`, seconds since 1970, or how long ago: `24h`, `15m`, `7d`."
+_AT = (
+    "A time of the years 1970 to 2200, such as `2026-11-23T14:00:00Z`, seconds since 1970, or how long ago: `24h`, "
+    "`15m`, `7d`."
+)
 _ERRORS = SEEN_ERRORS | {
     400: error_response("A parameter cannot be read.", "BAD_REQUEST", "step=61: whole minutes are needed, in seconds"),
     503: error_response("The database is away.", "SERVICE_UNAVAILABLE", "The database, which keeps history, is away."),
@@ -159,7 +162,9 @@ class HistoryView(_TimelineView):
             NAME,
             OpenApiParameter("from", str, description=_AT),
             OpenApiParameter("to", str, description=f"{_AT} Default: now."),
-            OpenApiParameter("step", int, description="Seconds, whole minutes. Default: at most 360 points."),
+            OpenApiParameter(
+                "step", int, description="Whole minutes in seconds, up to 366 days. Default: at most 360 points."
+            ),
             *_PAGES,
         ],
         responses={200: PointSerializer(many=True), **_ERRORS},
