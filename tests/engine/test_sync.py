@@ -409,14 +409,20 @@ def test_a_transition_is_written_once_with_its_event_and_its_bounds(monkeypatch:
     assert (door.not_before, door.deadline) == (opened.until, sync.now() + 100)
 
 
-def test_the_end_of_an_act_is_written_with_its_event(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("action", "state", "ends"),
+    [(Action.OPEN, "OPEN", "release"), (Action.DISABLE, "CLOSED", "enable"), (Action.ENABLE, "CLOSED", "enable")],
+)
+def test_the_end_of_an_act_is_written_with_its_event(
+    monkeypatch: pytest.MonkeyPatch, action: Action, state: str, ends: str
+) -> None:
     beats = Beats()
     writes = watched(beats, monkeypatch)
-    desk.act(beats.syncs[0], "x", Act(id="open", action=Action.OPEN, for_ms=1_000), {})
+    desk.act(beats.syncs[0], "x", Act(id="act", action=action, for_ms=1_000), {})
     beats.cluster.advance(1)
     assert [write.event for write in writes] == [
-        {"from": "CLOSED", "lasted": 0, "to": "OPEN"},
-        {"kind": "expired", "from": "OPEN", "lasted": 1000, "to": "CLOSED"},
+        {"from": "CLOSED", "lasted": 0, "to": state},
+        {"kind": "expired", "operation": ends, "from": state, "lasted": 1000, "to": "CLOSED"},
     ]
 
 
