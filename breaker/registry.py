@@ -25,6 +25,7 @@ from breaker.engine.policy import Policy, PolicyError, check_name
 from breaker.engine.stores.redis import RedisStore
 from breaker.engine.sync import Sync
 from breaker.engine.window import Outcome
+from breaker.fallbacks import parted, taking_what_it_needs
 
 __all__ = ["Call", "Guarded", "Labels", "create_circuit_breaker", "get_breaker", "registry"]
 
@@ -126,7 +127,7 @@ class Guarded:
         self.breaker = breaker
         self._func = func
         self._fallback = fallback
-        self._fallback_takes = _takes(fallback) if fallback is not None else 0
+        self._fall_back = taking_what_it_needs(fallback) if fallback is not None else None
         self._async = _is_async(func)
         if self._async:
             markcoroutinefunction(self)
@@ -145,12 +146,12 @@ class Guarded:
             if not self._falls_back_on(error):
                 raise
             try:
-                answer = self._fall_back(error, args, kwargs)
+                answer = self._instead(error, args, kwargs)
             except Exception as fault:
                 if fault is error:
                     raise
-                raise error from _parted(fault, error)
-            self._count_fallback(error)
+                raise error from parted(fault, error)
+            self.breaker.count_fallback(rejected=self._rejected(error))
             return answer
 
     async def _call_async(self, *args: Any, **kwargs: Any) -> Any:
@@ -161,14 +162,14 @@ class Guarded:
             if not self._falls_back_on(error):
                 raise
             try:
-                answer = self._fall_back(error, args, kwargs)
+                answer = self._instead(error, args, kwargs)
                 if inspect.isawaitable(answer):
                     answer = await answer
             except Exception as fault:
                 if fault is error:
                     raise
-                raise error from _parted(fault, error)
-            self._count_fallback(error)
+                raise error from parted(fault, error)
+            self.breaker.count_fallback(rejected=self._rejected(error))
             return answer
 
     def _falls_back_on(self, error: Exception) -> bool:
@@ -181,15 +182,9 @@ class Guarded:
         """Whether this breaker turned the call away, not one that the function came to."""
         return isinstance(error, CallRejected) and error.breaker == self.breaker.name
 
-    def _fall_back(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call the fallback with as much as it takes."""
-        assert self._fallback is not None
-        offered = (Call(breaker=self.breaker.name, args=args, kwargs=kwargs), error)
-        return self._fallback(*offered[len(offered) - self._fallback_takes :])
-
-    def _count_fallback(self, error: Exception) -> None:
-        if not self._rejected(error):  # that one was counted with its rejection
-            self.breaker.count_fallback()
+    def _instead(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        assert self._fall_back is not None
+        return self._fall_back(Call(breaker=self.breaker.name, args=args, kwargs=kwargs), error)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: bound like the function that it wraps, and carrying `.breaker` like it."""
@@ -276,26 +271,6 @@ def _without_partial(func: Any) -> Any:
 def _is_async(func: Any) -> bool:
     func = _without_partial(func)
     return iscoroutinefunction(func) or iscoroutinefunction(getattr(type(func), "__call__", None))  # noqa: B004 - read
-
-
-def _parted(fault: Exception, error: Exception) -> Exception:
-    """A fallback's error without `from error`: being that error's cause in turn, it would close a circle."""
-    if fault.__cause__ is error:
-        fault.__cause__ = None
-    return fault
-
-
-def _takes(fallback: Callable[..., Any]) -> int:
-    try:
-        parameters = inspect.signature(fallback).parameters.values()
-    except (TypeError, ValueError):
-        return 2
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return 2
-    return min(2, sum(parameter.kind in _POSITIONAL for parameter in parameters))
-
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _make_sync() -> Sync:

@@ -10,13 +10,18 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from breaker.engine.policy import PolicyError
+from breaker.fallbacks import strategy
 from breaker.registry import registry
-from mifos_gateway import guard
+from mifos_gateway import fallbacks, guard
 from mifos_gateway.conf import GatewaySettings
 from mifos_gateway.routes import RouteError, Rule
 
 _DENIED_HINT = (
     "Each is 'METHOD pattern', such as '* users*' or 'DELETE loans/*'; none allows all (GATEWAY_DENIED_ROUTES)."
+)
+_FALLBACKS_HINT = (
+    "Each is a breaker, such as 'MIFOS-Maker-get', or a route, such as 'GET offices*', with a strategy of "
+    "mifos_gateway.fallbacks or a function (call, error). Placeholder is for GET alone."
 )
 _MIDDLEWARE = ("mifos_gateway.middleware.RequestIdMiddleware", "mifos_gateway.middleware.AccessLogMiddleware")
 _HANDLER = "mifos_gateway.api_errors.exception_handler"
@@ -34,7 +39,7 @@ def check_gateway(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
     given = getattr(settings, "GATEWAY", {})
     if not isinstance(given, dict):
         return [_error("E001", f"settings.GATEWAY is {given!r}", "Make it a dict, or leave it out.")]
-    return [*_unknown_keys(given), *_wrong_types(given), *_wrong_routes(given)]
+    return [*_unknown_keys(given), *_wrong_types(given), *_wrong_routes(given), *_wrong_fallbacks(given)]
 
 
 @register
@@ -132,6 +137,27 @@ def _wrong_routes(given: dict[str, Any]) -> Iterator[CheckMessage]:
             Rule.parse(text)
         except RouteError as error:
             yield _error("E008", f"settings.GATEWAY['DENIED_ROUTES']: {error}", _DENIED_HINT)
+
+
+def _wrong_fallbacks(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    chosen = given.get("FALLBACKS")
+    if chosen is not None and not isinstance(chosen, dict):
+        yield _error("E011", f"settings.GATEWAY['FALLBACKS'] is {chosen!r}", f"Make it a dict. {_FALLBACKS_HINT}")
+        return
+    for key, value in (chosen or {}).items():
+        if problem := _problem_of_fallback(key, value):
+            yield _error("E011", f"settings.GATEWAY['FALLBACKS'][{key!r}]: {problem}", _FALLBACKS_HINT)
+
+
+def _problem_of_fallback(key: Any, value: Any) -> str:
+    if not isinstance(key, str) or (" " not in key.strip() and key not in guard.NAMES.values()):
+        return "stands for no breaker and no route"
+    try:
+        if strategy(value).reads_only and fallbacks.writes(key):
+            return "answers calls that write, and would say that it was done"
+    except (TypeError, RouteError) as error:
+        return str(error)
+    return ""
 
 
 def _is_whole(value: Any) -> bool:

@@ -129,6 +129,16 @@ class MifosClient:
         self._sessions = self._open_sessions()
 
 
+def answer_of(status: int, content: bytes, headers: Mapping[str, str]) -> requests.Response:
+    """An answer that MIFOS did not give."""
+    answer = requests.Response()
+    answer.status_code = status
+    answer._content = content
+    answer.headers.update(headers)
+    answer.encoding = "utf-8"
+    return answer
+
+
 class _Session(requests.Session):
     """Speaks to one origin, takes nothing from the environment, keeps no cookies and looks at no redirect."""
 

@@ -1,6 +1,7 @@
 """The settings that this app reads, typed, with the defaults of an importer who sets none."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -26,6 +27,7 @@ class GatewaySettings:
     threads: int | None = None  # of a serving process, where known: for the check of the bulkhead alone
     ignore_replays: bool = True
     business_503_codes: tuple[str, ...] = BUSINESS_503_CODES
+    fallbacks: Mapping[str, Any] = field(default_factory=dict)  # see mifos_gateway.fallbacks
 
 
 @cache

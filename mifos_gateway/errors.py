@@ -3,6 +3,7 @@
 GatewayError                     code, status, and `sent`: may MIFOS have done it?
 ├── InvalidCall (ValueError)     400 INVALID_CALL                 the caller asked for what cannot be sent; nothing was
 ├── MifosUnavailable             502 BAD_GATEWAY                  look-up, refused, reset, TLS, broken off, garbage
+│   └── MifosFailed              for fallbacks alone              MIFOS's answer counts as a failure
 ├── MifosTimeout                 504 GATEWAY_TIMEOUT              the wall-clock limit passed
 ├── ResponseTooLarge             502 RESPONSE_TOO_LARGE           more than MIFOS_MAX_RESPONSE_BYTES
 └── CredentialsRejected          502 MIFOS_CREDENTIALS_REJECTED   MIFOS refuses our own technical user (its 401)
@@ -65,6 +66,14 @@ class MifosUnavailable(GatewayError):
     @property
     def for_consumers(self) -> str:
         return "MIFOS cannot be reached." if self.sent is False else "MIFOS gave no whole and valid answer."
+
+
+class MifosFailed(MifosUnavailable):
+    """What a fallback is told of an answer that counts as a failure. Without a fallback the answer itself is given."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"MIFOS answered with status {answer.status_code}.", sent="unknown")
+        self.answer = answer
 
 
 class MifosTimeout(GatewayError):

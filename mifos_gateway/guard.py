@@ -7,17 +7,26 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 from django.core.signals import setting_changed
 
 from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
 from breaker.engine.window import Outcome
+from breaker.fallbacks import Fallback, parted
 from breaker.registry import Labels, create_circuit_breaker
-from mifos_gateway import conf
+from mifos_gateway import conf, fallbacks
 from mifos_gateway.bulkhead import Bulkhead
 from mifos_gateway.client import MifosClient
-from mifos_gateway.errors import CredentialsRejected, classify, raise_if_credentials_rejected
+from mifos_gateway.errors import (
+    CredentialsRejected,
+    GatewayError,
+    MifosFailed,
+    MifosTimeout,
+    MifosUnavailable,
+    classify,
+    raise_if_credentials_rejected,
+)
 from mifos_gateway.refusals import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -43,6 +52,11 @@ class Call:
     body: bytes | None = None
 
     @property
+    def breaker(self) -> str:
+        """The name of the one that guards it."""
+        return NAMES[self.user, self.key]
+
+    @property
     def key(self) -> str:
         key = self.method.lower()
         return key if key in KEYS else "request"
@@ -66,23 +80,52 @@ class Guard:
         self._breakers = breakers
         self._bulkheads = {user: Bulkhead(places) for user in USERS}
 
-    def call(self, call: Call) -> requests.Response:
-        """MIFOS's answer, whatever its status but 401.
+    def call(self, call: Call, *, fallback: Fallback | None = None) -> requests.Response:
+        """MIFOS's answer, whatever its status but 401; or the fallback's, whose `provenance` says so.
 
-        Raises ServiceUnavailable when the call is rejected, else what `errors.py` draws.
+        `fallback`: instead of what the settings say. Raises ServiceUnavailable when the call is rejected, else what
+        `errors.py` draws.
         """
+        instead = fallback if fallback is not None else fallbacks.configured(call)
+        if instead is None:
+            return self._call(call)
+        error: GatewayError
+        try:
+            answer = self._call(call)
+            if _classify(answer, None) is not Outcome.FAILURE:
+                return answer
+            error = MifosFailed(answer)
+        except (ServiceUnavailable, MifosUnavailable, MifosTimeout) as raised:
+            error = raised
+        return self._instead(call, instead, error)
+
+    def _instead(self, call: Call, instead: Fallback, error: GatewayError) -> requests.Response:
+        breaker = self._breakers[call.user, call.key]
+        try:
+            answer = fallbacks.answer(instead, call, error)
+        except Exception as fault:
+            if fault is not error:
+                log.warning("The fallback of %s has failed: %s", breaker.name, type(fault).__name__, exc_info=fault)
+            if isinstance(error, MifosFailed):
+                return cast("requests.Response", error.answer)
+            raise error from (parted(fault, error) if fault is not error else error.__cause__)
+        breaker.count_fallback(rejected=isinstance(error, ServiceUnavailable))
+        return answer
+
+    def _call(self, call: Call) -> requests.Response:
         breaker = self._breakers[call.user, call.key]
         bulkhead = self._bulkheads[call.user]
         if not bulkhead.enter():
             raise _no_place(breaker)
         try:
-            answer = breaker.call(self._send, call, breaker.policy.timeout)
+            answer: Any = breaker.call(self._send, call, breaker.policy.timeout)
         except CallRejected as rejected:
             raise _unavailable(rejected) from rejected
         finally:
             bulkhead.leave()
         self._tell_if_credentials_rejected(answer, call.user)
-        return answer
+        answer.provenance = fallbacks.MIFOS
+        return cast("requests.Response", answer)
 
     def renew_after_fork(self) -> None:
         for bulkhead in self._bulkheads.values():

@@ -82,6 +82,7 @@ class ServiceUnavailable(GatewayError):
 
     code = "SERVICE_UNAVAILABLE"
     status = 503
+    rejected = True
 
     def __init__(self, *, breaker: str, reason: str, retry_after: int) -> None:
         super().__init__(f"Service temporarily unavailable. Please try again in {retry_after} seconds.", sent=False)

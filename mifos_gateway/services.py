@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from breaker import queries
-from mifos_gateway import conf, guard, idempotency, request_id, targets
+from mifos_gateway import conf, fallbacks, guard, idempotency, request_id, targets
 from mifos_gateway.errors import InvalidCall
 
 if TYPE_CHECKING:
@@ -61,12 +61,17 @@ class Mifos:
         data: Data | None = None,
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        fallback: Any = None,
     ) -> requests.Response:
         """One call; `path` is "clients", "/api/v1/clients" or "v2/clients/search", `json` or `data` its body.
 
+        `fallback` answers when MIFOS does not, instead of what the settings say: a strategy of
+        `mifos_gateway.fallbacks` or a function `(call, error)`. The answer's `.provenance` then says which:
+        "placeholder" or "custom"; it is "mifos" otherwise.
         Two calls with one `idempotency_key` are one for MIFOS when user, method, path and query are the same too.
         """
         method = _method(method)
+        instead = fallbacks.chosen(fallback, method)
         target = targets.parse(_with_query(path, params))
         targets.refuse_tenant_choice(target.query)
         body, content_type = _body(json, data)
@@ -80,7 +85,7 @@ class Mifos:
                 target=target,
                 raw=conf.gateway().raw_idempotency_keys,
             )
-        return guard.current().call(guard.Call(self.user, method, target.raw, sent_headers, body))
+        return guard.current().call(guard.Call(self.user, method, target.raw, sent_headers, body), fallback=instead)
 
 
 maker = Mifos("maker")

@@ -6,7 +6,18 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from mifos_gateway import conf, database, exchange, guard, idempotency, openapi, route_template, targets, wire
+from mifos_gateway import (
+    conf,
+    database,
+    exchange,
+    fallbacks,
+    guard,
+    idempotency,
+    openapi,
+    route_template,
+    targets,
+    wire,
+)
 from mifos_gateway.authentication import ConsumerTokenAuthentication
 from mifos_gateway.errors import GatewayError, classify
 from mifos_gateway.refusals import Forbidden, NotAuthenticated, RequestTooLarge, RouteDenied
@@ -118,5 +129,8 @@ def _through_guard(call: guard.Call, current: exchange.Exchange) -> Any:
     except GatewayError as error:
         current.outcome = classify(None, error).name.lower()
         raise
-    current.outcome = classify(answer, None, rules=conf.outcome_rules()).name.lower()
+    if fallbacks.provenance(answer) != fallbacks.MIFOS:
+        current.outcome = "fallback"
+    else:
+        current.outcome = classify(answer, None, rules=conf.outcome_rules()).name.lower()
     return answer

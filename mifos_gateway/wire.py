@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from django.http import HttpRequest, HttpResponse
 
-from mifos_gateway import api_errors
+from mifos_gateway import api_errors, fallbacks
 from mifos_gateway.errors import MifosUnavailable
 from mifos_gateway.refusals import InvalidBody, InvalidPath, RequestTooLarge
 
@@ -120,7 +120,8 @@ def _part(connection: socket.socket) -> None:
 
 
 def _returned(got: requests.Response) -> dict[str, str]:
-    found = ((name, got.headers.get(name)) for name in RETURNED)
+    ours = () if fallbacks.provenance(got) == fallbacks.MIFOS else (fallbacks.HEADER,)  # of MIFOS's it would be a lie
+    found = ((name, got.headers.get(name)) for name in (*RETURNED, *ours))
     return {name: value for name, value in found if value is not None and _PRINTABLE.fullmatch(value)}
 
 

@@ -46,6 +46,7 @@ class CallRejected(pybreaker.CircuitBreakerError):
 
     code = "SERVICE_UNAVAILABLE"
     sent = False
+    rejected = True
 
     def __init__(self, breaker: str, reason: str, retry_after: int) -> None:
         self.breaker = breaker
@@ -459,9 +460,10 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         self.sync.judge.alone(self)
         return answer
 
-    def count_fallback(self) -> None:
-        """A fallback answered for a call that failed. (Each rejected call counts as one by itself.)"""
-        self._count((self._view.id, 0.0, FALLBACK))
+    def count_fallback(self, *, rejected: bool = False) -> None:
+        """A fallback answered for a call that failed, or that was `rejected`: that one has counted as one by itself."""
+        if not rejected:
+            self._count((self._view.id, 0.0, FALLBACK))
         self._tell(FALLBACK, lambda n: events.FellBack(breaker=self.name, labels=self.labels, left_out=n))
 
     def _tell_before(self, func: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> None:

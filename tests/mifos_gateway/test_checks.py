@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 
 from mifos_gateway import checks
+from mifos_gateway.fallbacks import FailFast, Placeholder
+
+EMPTY = Placeholder({"pageItems": []})
 
 
 def found(check: Any) -> list[str]:
@@ -27,6 +30,14 @@ def found(check: Any) -> list[str]:
         ({"BULKHEADS": 1}, ["E007"]),
         ({"DENIED_ROUTES": "* users*"}, ["E008"]),
         ({"DENIED_ROUTES": ["users", "* ", "GET clients"]}, ["E008", "E008"]),
+        ({"FALLBACKS": {"MIFOS-Maker-get": EMPTY, "GET offices*": EMPTY, "* loans*": FailFast(), "PUT x": len}}, []),
+        ({"FALLBACKS": [EMPTY]}, ["E011"]),
+        ({"FALLBACKS": {"MIFOS-Maker-gte": EMPTY, "FETCH offices": EMPTY}}, ["E011", "E011"]),
+        ({"FALLBACKS": {"MIFOS-Maker-get": "cached", "GET x": None}}, ["E011", "E011"]),
+        (
+            {"FALLBACKS": {"MIFOS-Maker-post": EMPTY, "MIFOS-Maker-request": EMPTY, "* x": FailFast() | EMPTY}},
+            ["E011", "E011", "E011"],
+        ),
     ],
 )
 def test_a_wrong_gateway_setting_is_named_with_a_hint(settings: Any, given: Any, ids: list[str]) -> None:
