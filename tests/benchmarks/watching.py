@@ -1,7 +1,8 @@
 """What operators who watch the dashboard cost: the gateway under the same load with twenty of them, and with none.
 
 * One gateway as in gateway.py, pressed by as many connections. In turns of one round, in random order, twenty sessions
-  watch or nobody does.
+  watch or nobody does. A turn lasts as long as the gateway remembers who may see: with shorter ones it would look that
+  up at the begin of each, more often than for who watches on.
 * Each watcher has a kept-alive connection, as many in each worker, and asks as breaker.js does: every 0.9 s, with the
   session's cookie and the ETag of the answer before. Under load an answer is hardly ever the same again, so each is
   whole. Watchers share the machine's cores too.
@@ -33,8 +34,10 @@ EVERY = 0.9
 WATCHED, UNWATCHED = f"gateway, {WATCHERS} watch", "gateway, nobody watches"
 ROWS = (WATCHED, UNWATCHED)
 LIVE = "/admin/breaker/live"
-ROUNDS = 6
+ROUNDS = 2
 """For each round of others: what is looked for is smaller than what a turn scatters."""
+WINDOWS = 5
+"""Of others, that one turn lasts: 10 s, as pages.Door."""
 SIGN_IN = f"""
 from django.contrib.auth.models import Group, User
 from django.test import Client
@@ -99,13 +102,14 @@ class Turn:
 
 def _turns(served: gateway.Contestant, pressing: Player, watching: Player, effort: Effort) -> dict[str, list[Turn]]:
     turns: dict[str, list[Turn]] = {row: [] for row in ROWS}
+    seconds = WINDOWS * effort.window_seconds
     order = random.Random(WATCHERS)
     for _ in range(effort.rounds * ROUNDS):
         for row in order.sample(ROWS, len(ROWS)):
             polls, before = 0, served.cpu()
             if row == WATCHED:
-                watching.tell(effort.window_seconds)
-            pressed = pressing.ask(effort.window_seconds)
+                watching.tell(seconds)
+            pressed = pressing.ask(seconds)
             if row == WATCHED:
                 polls = watching.hear()
             turns[row].append(

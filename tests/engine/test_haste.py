@@ -7,10 +7,13 @@ import pytest
 
 from breaker.engine import haste as haste_module
 from breaker.engine.haste import TURN, haste, leisure
+from tests.programs import wait_for
 
 
 @pytest.fixture(autouse=True)
 def interval() -> Iterator[float]:
+    # A thread that another test's breaker has left may be in haste for a moment more.
+    wait_for(lambda: haste_module._hurrying == 0, "nobody else is in haste")
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.004)
     yield 0.004
