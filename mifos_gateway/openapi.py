@@ -163,6 +163,13 @@ _PARAMETERS = [
         "X-Gateway-Error", str, OpenApiParameter.HEADER, response=[400, 401, 403, 404, 405, 413, 500, 502, 503, 504]
     ),
     OpenApiParameter("Retry-After", int, OpenApiParameter.HEADER, response=[503], description="Seconds, at least 1."),
+    OpenApiParameter(
+        "X-Fallback",
+        str,
+        OpenApiParameter.HEADER,
+        response=[200],
+        description="Not MIFOS's answer, but what the gateway was told to give instead: placeholder or custom.",
+    ),
 ]
 
 _ANYTHING = {"application/json": OpenApiTypes.OBJECT, "application/octet-stream": OpenApiTypes.BINARY}
