@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from typing import Any
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
+from django.core.exceptions import ValidationError
 from django.db import Error as DatabaseFailure
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -33,6 +35,8 @@ ACTIONS = tuple(action.value for action in Action)
 LONGEST_SECONDS = 366 * 24 * 3600
 LONGEST_REASON = 2000
 LONGEST_ACTOR = 200
+_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
+"""No database holds half a character, nor PostgreSQL NUL. A command's line that is no UTF-8 brings the former."""
 
 TITLES = {
     "reset": _("Reset"),
@@ -88,35 +92,45 @@ def act(
     Raises ActRefused and UnknownBreaker before anything is done, and the database's error where it is away before the
     first act. A breaker whose act failed is told in its Done.
     """
-    wanted = _check(action, reason, for_seconds)
+    actor = actor[:LONGEST_ACTOR]
+    wanted = _check(action, actor, reason, for_seconds)
     check_names(names)
     done: list[Done] = []
     for name in dict.fromkeys(names):
         seen = over.get(name, "") if over is not None else None
         try:
-            one = _act_on(name, wanted, actor.replace("\0", "")[:LONGEST_ACTOR], source, reason, for_seconds, seen)
+            one = _act_on(name, wanted, actor, source, reason, for_seconds, seen)
         except DatabaseFailure as error:
             if not done:
                 raise
-            row = OperatorAct(breaker=name, action=action, status=OperatorAct.Status.FAILED)
+            row = OperatorAct(
+                breaker=name,
+                action=action,
+                actor=actor,
+                source=source,
+                reason=reason,
+                for_seconds=for_seconds,
+                status=OperatorAct.Status.FAILED,
+            )
             one = Done(breaker=name, row=row, error=f"the database, which keeps who did it, is away ({error})")
         done.append(one.but(_log_entry(one, source, user)))
     return done
 
 
-def _check(action: str, reason: str, for_seconds: float | None) -> Action:
+def _check(action: str, actor: str, reason: str, for_seconds: float | None) -> Action:
     if action not in ACTIONS:
         raise ActRefused(f"action={action!r}: one of {', '.join(ACTIONS)} is needed")
     if not reason.strip():
         raise ActRefused("reason: say why, for those who read it later")
     if len(reason) > LONGEST_REASON:
         raise ActRefused(f"reason: {len(reason)} characters; say it in {LONGEST_REASON}")
-    if "\0" in reason:
-        raise ActRefused("reason: holds a NUL character, which databases cannot keep; leave it out")
+    for field, text in (("actor", actor), ("reason", reason)):
+        if found := _UNKEEPABLE.search(text):
+            raise ActRefused(f"{field}: holds {found[0]!r}, which databases cannot keep; leave it out")
     if for_seconds is not None:
         if Action(action) in (Action.RESET, Action.RELEASE):
             raise ActRefused(f"for_seconds={for_seconds!r}: {action} has no duration; leave it out")
-        if not math.isfinite(for_seconds) or not 0 < for_seconds <= LONGEST_SECONDS:
+        if isinstance(for_seconds, bool) or not 0 < for_seconds <= LONGEST_SECONDS:
             raise ActRefused(f"for_seconds={for_seconds!r}: above 0 and at most {LONGEST_SECONDS} is needed")
     return Action(action)
 
@@ -218,34 +232,50 @@ def _log_entry(done: Done, source: str, user: Any) -> str:
     from django.contrib.contenttypes.models import ContentType
 
     row = done.row
-    lasts = ""
-    if row.until:
-        lasts = f", until {row.until:%Y-%m-%d %H:%M:%S} UTC"
-    elif row.action in _LASTING:
-        lasts = ", until released"
     went = done.went or f"not done: {done.error}"
-    message = f"{TITLES[row.action]}{lasts}: {row.reason} ({went}); by {row.actor}, {row.get_source_display()}"
+    message = f"{TITLES[row.action]}{_how_long(row)}: {row.reason} ({went}); by {row.actor}, {row.get_source_display()}"
     try:
-        with transaction.atomic():
+        with transaction.atomic(using=router.db_for_write(LogEntry)):
+            who = user or _stand_in(source)
+            if who is None:
+                return ""
             LogEntry.objects.create(
-                user=user or _stand_in(source),
+                user=who,
                 content_type=ContentType.objects.get_for_model(Breaker, for_concrete_model=False),
                 object_id=done.breaker,
                 object_repr=done.breaker,
                 action_flag=CHANGE,
                 change_message=message,
             )
-    except Exception as error:  # a user model may ask for more than a name
+    except Exception as error:  # also what a project's own signals raise: the act must not look as if it had failed
         log.warning("the act on %s is not in Django's log: %s", done.breaker, error, exc_info=True)
         return f"Django's log could not be written: {error}"
     return ""
 
 
+def _how_long(row: OperatorAct) -> str:
+    if row.action not in _LASTING:
+        return ""
+    if row.for_seconds is None:
+        return ", until released"
+    return f", until {row.until:%Y-%m-%d %H:%M:%S} UTC" if row.until else f", for {row.for_seconds:g} s"
+
+
 def _stand_in(source: str) -> Any:
-    """The account that Django's log names for who has none here; nobody can log in with it."""
-    users = get_user_model()
+    """The account that Django's log names for who has none here; nobody can log in with it. None where there cannot be
+    one: a project's user model may ask for more than a name, or somebody bear it."""
+    users, name = get_user_model(), f"breaker-{source}"
     defaults = {"is_active": False, "password": make_password(None)}
-    return users._default_manager.get_or_create(**{users.USERNAME_FIELD: f"breaker-{source}"}, defaults=defaults)[0]
+    try:
+        with transaction.atomic(using=router.db_for_write(users)):
+            found, _made = users._default_manager.get_or_create(**{users.USERNAME_FIELD: name}, defaults=defaults)
+    except (IntegrityError, TypeError, ValueError, ValidationError) as error:
+        log.warning("no entry in Django's log: nobody can stand in for %s: %s", name, error)
+        return None
+    if found.is_active:
+        log.warning("no entry in Django's log: %s can log in, and so may be somebody", name)
+        return None
+    return found
 
 
 def _event(wanted: Act) -> dict[str, str | None]:

@@ -239,14 +239,16 @@ def act(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("Nothing was done: there is no breaker %s.") % ", ".join(unknown))
         return redirect("admin:breaker_breaker_changelist")
     changed: list[tuple[str, Card]] = []
+    partly = False
     if confirmed and form.is_valid():
         changed = _changed(request.POST.getlist("seen"), chosen)
         if not changed:
             overtaken = _do(request, chosen, action, form)
-            if not overtaken:
+            partly = len(overtaken) < len(chosen)
+            changed = _ask_again(request, overtaken, action)
+            if not changed:
                 return redirect("admin:breaker_breaker_changelist")
-            chosen = cards_of(overtaken)
-            changed = _changed(request.POST.getlist("seen"), chosen)
+            chosen = [card for _was, card in changed]
     context = admin.site.each_context(request) | {
         "title": ACTS[action].title,
         "act": ACTS[action],
@@ -254,6 +256,7 @@ def act(request: HttpRequest) -> HttpResponse:
         "form": form,
         "cards": chosen,
         "changed": changed,
+        "partly": partly,
         "now": timezone.now(),
     }
     return TemplateResponse(request, "breaker/act.html", context, status=409 if changed else 200)
@@ -275,7 +278,7 @@ def _changed(seen: list[str], chosen: list[Card]) -> list[tuple[str, Card]]:
     ]
 
 
-def _do(request: HttpRequest, chosen: list[Card], action: str, form: ActForm) -> list[str]:
+def _do(request: HttpRequest, chosen: list[Card], action: str, form: ActForm) -> list[Done]:
     """Act, and tell how it went; those that changed between the look and the act, and so were left alone."""
     try:
         done = operations.act(
@@ -295,7 +298,16 @@ def _do(request: HttpRequest, chosen: list[Card], action: str, form: ActForm) ->
         messages.error(request, _("Nothing was done: the database, which keeps who did it, is away."))
         return []
     _tell(request, [one for one in done if not one.overtaken], action, form.cleaned_data["how_long"])
-    return [one.breaker for one in done if one.overtaken]
+    return [one for one in done if one.overtaken]
+
+
+def _ask_again(request: HttpRequest, overtaken: list[Done], action: str) -> list[tuple[str, Card]]:
+    """What is to be confirmed once more; a breaker that cannot be seen any more is told as not done."""
+    names = [one.breaker for one in overtaken]
+    changed = _changed(request.POST.getlist("seen"), cards_of(names)) if names else []
+    shown = {card.name for _was, card in changed}
+    _tell(request, [one for one in overtaken if one.breaker not in shown], action, "")
+    return changed
 
 
 def _tell(request: HttpRequest, done: list[Done], action: str, how_long: str) -> None:

@@ -1,5 +1,6 @@
 """The shapes of status and health, for the OpenAPI schema; `queries` renders them."""
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -138,15 +139,17 @@ class ActSerializer(serializers.Serializer[object]):
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
             wrong = {
-                name: f"{name}={data[name]!r}: unknown; reason and forSeconds are."
+                name: f"{name}={reprlib.repr(data[name])}: unknown; reason and forSeconds are."
                 for name in data
                 if name not in self.fields
             }
             reason, seconds = data.get("reason"), data.get("forSeconds")
             if reason is not None and not isinstance(reason, str):
-                wrong["reason"] = f"{reason!r}: text is needed."
+                wrong["reason"] = f"{reprlib.repr(reason)}: text is needed."
             if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
-                wrong["forSeconds"] = f"{seconds!r}: a number is needed, such as 600."
+                wrong["forSeconds"] = f"{reprlib.repr(seconds)}: a number is needed, such as 600."
+            elif seconds is not None and seconds > operations.LONGEST_SECONDS:  # perhaps too large for a float
+                wrong["forSeconds"] = f"{reprlib.repr(seconds)}: at most {operations.LONGEST_SECONDS} seconds."
             if wrong:
                 raise serializers.ValidationError(wrong)
         return super().to_internal_value(data)

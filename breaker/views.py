@@ -201,7 +201,8 @@ class ActView(APIView):
         operation_id="circuit_breaker_act",
         tags=["Circuit breakers"],
         summary="Act on one breaker",
-        description="Holds in every worker of every host within 100 ms, and leaves a row of who, when, what and why. "
+        description="Holds in every worker of every host within 100 ms, and leaves a row and an entry in Django's log: "
+        "who, when, what, why and from where. "
         "`open` and `close` force the state, `disable` lets calls pass unguarded, and `enable` guards again, each for "
         "`forSeconds` or until released; `release` lifts a force, and `reset` lifts force and disable and closes it. "
         "Needs the scope `operate`.",

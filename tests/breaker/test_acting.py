@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection
 from django.test import Client
 from django.utils import timezone
 
-from breaker import operations, queries
+from breaker import operations, pages, queries
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.sync import Sync
 from breaker.models import OperatorAct
@@ -253,7 +253,25 @@ def test_an_act_that_comes_between_look_and_act_is_told(
     assert answer.status_code == 409
     assert "x: was CLOSED, now OPEN, forced open" in text
     assert "Disable, for 1 hour: y." in text
+    assert "Nothing was done" not in text
+    assert "Not done with these: they have changed since you looked." in text
     assert (entry("x").enabled, entry("y").enabled) == (True, False)
+
+
+def test_what_changed_and_is_not_to_be_seen_any_more_is_told(
+    operator: Client, house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = asked(operator, "disable")
+    real, looked = operations.act, pages.cards_of
+
+    def overtaken(*args: Any, **more: Any) -> Any:
+        real(["x"], "open", actor="grace", source="api", reason="first")
+        monkeypatch.setattr(pages, "cards_of", lambda names: looked(["gone"]))
+        return real(*args, **more)
+
+    monkeypatch.setattr(operations, "act", overtaken)
+    answer = operator.post(ACT, given, follow=True)
+    assert "Not done with x: others have changed it since it was seen" in words(answer.content.decode())
 
 
 def test_of_several_only_what_changed_is_named_and_none_is_done(operator: Client, house: House) -> None:

@@ -106,6 +106,8 @@ def test_nobody_acts_or_looks_without_a_token(path: str) -> None:
         ("open", {"reason": "a" * 2001}, "reason: Ensure this field has no more than 2000 characters."),
         ("open", {"reason": "a test", "forSeconds": 0}, "forSeconds=0.0: above 0 and at most"),
         ("open", {"reason": "a test", "forSeconds": -5}, "forSeconds=-5.0: above 0"),
+        ("open", '{"reason": "a test", "forSeconds": 1e999}', "forSeconds: inf: at most 31622400 seconds."),
+        ("open", {"reason": "a test", "forSeconds": 10**400}, "forSeconds: 100000000000000000...0000"),
         ("reset", {"reason": "a test", "forSeconds": 5}, "forSeconds=5.0: reset has no duration; leave it out"),
         ("open", [], "Expected a dictionary"),
         ("open", "{", "JSON parse error"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
@@ -241,6 +242,16 @@ def test_an_act_while_the_database_is_away_ends_with_2(monkeypatch: pytest.Monke
     ran = Ran("open", "MIFOS-Maker-get", "--reason", "x")
     assert (ran.code, "could not be asked: no such host" in ran.err) == (2, True)
     assert forced() == [None, None]
+
+
+def test_an_act_that_only_djangos_log_lacks_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(**fields: Any) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(LogEntry.objects, "create", away)
+    ran = Ran("open", "MIFOS-Maker-get", "--reason", "x")
+    assert (ran.code, ran.out) == (0, "MIFOS-Maker-get: CLOSED -> OPEN (open)\n")
+    assert ran.err == "MIFOS-Maker-get: done, but Django's log could not be written: away\n"
 
 
 @pytest.mark.usefixtures("alone")

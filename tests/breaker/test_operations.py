@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.db import DatabaseError
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, IntegrityError, connection
+from django.utils import timezone
 
 from breaker import operations, queries
 from breaker.engine import desk, machine
@@ -208,6 +211,67 @@ def test_an_act_that_cannot_be_logged_is_done_all_the_same(
     assert OperatorAct.objects.filter(status="applied").count() == 2
 
 
+@pytest.mark.parametrize("error", [IntegrityError("born: NOT NULL"), TypeError("is_active"), ValidationError("born")])
+def test_where_nobody_can_stand_in_there_is_a_warning_in_place_of_an_entry(
+    breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def refuse(**fields: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(User.objects, "get_or_create", refuse)
+    (done,) = act("open", source="api")
+    assert (done.row.status, done.error) == ("applied", "")
+    assert "nobody can stand in for breaker-api" in caplog.text
+    assert not LogEntry.objects.exists()
+
+
+def test_no_act_is_put_down_to_a_person_who_bears_the_stand_ins_name(
+    breaker: SharedCircuitBreaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    User.objects.create_user("breaker-api", password="x")
+    assert act("open", source="api")[0].error == ""
+    assert "breaker-api can log in" in caplog.text
+    assert not LogEntry.objects.exists()
+
+
+def test_what_breaks_the_logs_transaction_leaves_the_rows_whole(
+    breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**fields: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT nothing FROM nowhere")
+
+    create_circuit_breaker(name="y")
+    monkeypatch.setattr(LogEntry.objects, "create", broken)
+    assert [done.row.status for done in act("open", "x", "y", source="api")] == ["applied"] * 2
+    assert not User.objects.filter(username="breaker-api").exists()
+    assert OperatorAct.objects.filter(status="applied").count() == 2
+
+
+def test_the_log_says_how_long_an_act_that_failed_was_to_last(house: House, breaker: SharedCircuitBreaker) -> None:
+    house.lose_store()
+    act("open", for_seconds=60)
+    assert LogEntry.objects.get().change_message == "Force open, for 60 s: a test (not done: cut); by ada, admin"
+
+
+def test_the_log_knows_an_act_whose_row_could_not_be_written(
+    breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_circuit_breaker(name="y")
+    create = operations._record
+
+    def away(**fields: Any) -> Any:
+        if fields["breaker"] == "y":
+            raise DatabaseError("away")
+        return create(**fields)
+
+    monkeypatch.setattr(operations, "_record", away)
+    act("open", "x", "y", source="command")
+    said = LogEntry.objects.get(object_id="y").change_message
+    assert said.startswith("Force open, until released: a test (not done: the database")
+    assert said.endswith("by ada, command")
+
+
 def test_where_there_is_no_admin_there_is_no_log(
     breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,13 +320,27 @@ def test_of_two_who_act_at_once_one_is_told_that_he_lost(over_redis: Callable[[]
             assert entry().snapshot.acted["actor"] in went
 
 
-def test_what_is_too_long_or_cannot_be_kept_is_refused_at_every_door(breaker: SharedCircuitBreaker) -> None:
+def test_a_reason_that_is_too_long_is_refused_at_every_door(breaker: SharedCircuitBreaker) -> None:
     with pytest.raises(ActRefused, match="2001 characters; say it in 2000"):
         act("open", reason="a" * 2001)
-    with pytest.raises(ActRefused, match="NUL"):
-        act("open", reason="a\0b")
-    act("open", reason="a" * 2000, actor="b\0" * 300)
-    assert (row().actor, entry().snapshot.acted["actor"]) == ("b" * 200, "b" * 200)
+    act("open", reason="a" * 2000)
+
+
+@pytest.mark.parametrize("character", ["\0", "\udcff"])
+@pytest.mark.parametrize("field", ["reason", "actor"])
+def test_what_databases_cannot_keep_is_refused(breaker: SharedCircuitBreaker, field: str, character: str) -> None:
+    with pytest.raises(ActRefused) as raised:
+        act("open", **{field: f"a{character}b"})
+    assert str(raised.value) == f"{field}: holds {character!r}, which databases cannot keep; leave it out"
+    assert not OperatorAct.objects.exists()
+
+
+def test_row_event_and_log_name_the_same_actor(breaker: SharedCircuitBreaker, caplog: pytest.LogCaptureFixture) -> None:
+    act("open", actor="b" * 300)
+    assert {row().actor, entry().snapshot.acted["actor"], *(vars(one).get("actor") for one in caplog.records)} == {
+        "b" * 200
+    }
+    assert f"by {'b' * 200}, admin" in LogEntry.objects.get().change_message
 
 
 def test_each_breaker_has_its_row_and_a_name_said_twice_one(breaker: SharedCircuitBreaker) -> None:
@@ -293,7 +371,7 @@ def test_an_unknown_action_says_which_there_are(breaker: SharedCircuitBreaker) -
         act("trip")
 
 
-@pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, 366 * 24 * 3600 + 1])
+@pytest.mark.parametrize("seconds", [0, -1, True, math.nan, math.inf, 366 * 24 * 3600 + 1])
 def test_a_duration_out_of_bounds_is_refused(breaker: SharedCircuitBreaker, seconds: float) -> None:
     with pytest.raises(ActRefused, match="for_seconds="):
         act("open", for_seconds=seconds)
@@ -521,7 +599,8 @@ def test_over_redis_a_new_process_brings_back_what_a_restart_has_lost(
 ) -> None:
     over_own_redis().beat()
     create_circuit_breaker(name="x"), create_circuit_breaker(name="y"), create_circuit_breaker(name="z")
-    act("open", "x"), act("close", "y", for_seconds=3600), act("open", "z", for_seconds=0.001)
+    act("open", "x"), act("close", "y", for_seconds=3600), act("open", "z", for_seconds=60)
+    OperatorAct.objects.filter(breaker="z").update(until=timezone.now())
     own_redis.restart()
     reborn = over_own_redis()
     for name in ("x", "y", "z"):

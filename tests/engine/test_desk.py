@@ -76,6 +76,57 @@ def test_an_act_that_another_write_overtook_is_made_over_that(monkeypatch: pytes
     assert (before.state, after.state, after.force) == (State.OPEN, State.OPEN, Force.OPEN)
 
 
+def test_an_act_over_what_was_seen_is_not_made_over_a_write_that_overtook_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers()
+    write = cluster.store.write
+
+    def overtaken(asked: Write) -> Written:
+        monkeypatch.setattr(cluster.store, "write", write)
+        fail(second, 5)
+        return write(asked)
+
+    monkeypatch.setattr(cluster.store, "write", overtaken)
+    with pytest.raises(desk.Overtaken, match="others have changed it since it was seen"):
+        desk.act(first.sync, "x", OPEN, {}, over=desk.seen(first.snapshot))
+    stands = cluster.store.load(["x"]).records["x"].snapshot
+    assert stands is not None
+    assert (stands.state, stands.force) == (State.OPEN, None)
+
+
+def test_a_newborn_that_others_enter_meanwhile_is_still_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(2)
+    first, second = cluster.workers
+    write = cluster.store.write
+
+    def entered(asked: Write) -> Written:
+        monkeypatch.setattr(cluster.store, "write", write)
+        SharedCircuitBreaker("x", sync=second)
+        second.beat()
+        return write(asked)
+
+    monkeypatch.setattr(cluster.store, "write", entered)
+    before, after = desk.act(first, "x", OPEN, {}, over="new")
+    assert (before.pristine, before.seq > 0, after.force) == (True, True, Force.OPEN)
+
+
+def test_an_act_over_what_was_seen_is_made_where_that_stands() -> None:
+    (breaker,) = Cluster().breakers()
+    fail(breaker, 5)
+    _, after = desk.act(breaker.sync, "x", OPEN, {}, over=desk.seen(breaker.snapshot))
+    assert after.force is Force.OPEN
+
+
+def test_an_act_over_an_older_write_is_refused_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    (breaker,) = (cluster := Cluster()).breakers()
+    seen = desk.seen(breaker.snapshot)
+    fail(breaker, 5)
+    writes = _watched(cluster, monkeypatch)
+    with pytest.raises(desk.Overtaken):
+        desk.act(breaker.sync, "x", OPEN, {}, over=seen)
+    assert writes == []
+
+
 def test_an_act_that_is_overtaken_again_and_again_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, tried = Cluster(), []
 

@@ -197,7 +197,7 @@ class Command(BaseCommand):
                     self.stderr.write(self.style.WARNING(f"{one.breaker}: done, but {one.error}"))
                 until = f" until {queries.timestamp(row.until)}" if row.until else ""
                 self.stdout.write(f"{one.breaker}: {row.state_before} -> {row.state_after} ({row.action}{until})")
-        if any(one.error for one in done):
+        if any(one.row.status == one.row.Status.FAILED for one in done):
             raise CommandError("not every act was applied", returncode=COULD_NOT_ASK)
 
 
