@@ -92,32 +92,30 @@ def act(
     Raises ActRefused and UnknownBreaker before anything is done, and the database's error where it is away before the
     first act. A breaker whose act failed is told in its Done.
     """
-    actor = actor[:LONGEST_ACTOR]
-    wanted = _check(action, actor, reason, for_seconds)
+    said: dict[str, Any] = {
+        "action": action,
+        "actor": actor[:LONGEST_ACTOR],
+        "source": source,
+        "reason": reason,
+        "for_seconds": for_seconds,
+    }
+    _check(action, said["actor"], reason, for_seconds)
     check_names(names)
     done: list[Done] = []
     for name in dict.fromkeys(names):
         seen = over.get(name, "") if over is not None else None
         try:
-            one = _act_on(name, wanted, actor, source, reason, for_seconds, seen)
+            one = _act_on(name, said, seen)
         except DatabaseFailure as error:
             if not done:
                 raise
-            row = OperatorAct(
-                breaker=name,
-                action=action,
-                actor=actor,
-                source=source,
-                reason=reason,
-                for_seconds=for_seconds,
-                status=OperatorAct.Status.FAILED,
-            )
+            row = OperatorAct(breaker=name, **said, status=OperatorAct.Status.FAILED)
             one = Done(breaker=name, row=row, error=f"the database, which keeps who did it, is away ({error})")
-        done.append(one.but(_log_entry(one, source, user)))
+        done.append(one.but(_log_entry(one, user)))
     return done
 
 
-def _check(action: str, actor: str, reason: str, for_seconds: float | None) -> Action:
+def _check(action: str, actor: str, reason: str, for_seconds: float | None) -> None:
     if action not in ACTIONS:
         raise ActRefused(f"action={action!r}: one of {', '.join(ACTIONS)} is needed")
     if not reason.strip():
@@ -128,11 +126,10 @@ def _check(action: str, actor: str, reason: str, for_seconds: float | None) -> A
         if found := _UNKEEPABLE.search(text):
             raise ActRefused(f"{field}: holds {found[0]!r}, which databases cannot keep; leave it out")
     if for_seconds is not None:
-        if Action(action) in (Action.RESET, Action.RELEASE):
+        if action not in _LASTING:
             raise ActRefused(f"for_seconds={for_seconds!r}: {action} has no duration; leave it out")
         if isinstance(for_seconds, bool) or not 0 < for_seconds <= LONGEST_SECONDS:
             raise ActRefused(f"for_seconds={for_seconds!r}: above 0 and at most {LONGEST_SECONDS} is needed")
-    return Action(action)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -148,26 +145,15 @@ def check_names(names: Sequence[str]) -> None:
             raise UnknownBreaker(f"no breaker {name!r}{closest}; there are {', '.join(known) or 'none'}{unseen}")
 
 
-def _act_on(
-    name: str, action: Action, actor: str, source: str, reason: str, for_seconds: float | None, over: str | None
-) -> Done:
-    row = _record(
-        act_id=secrets.token_hex(16),
-        namespace=conf.namespace(),
-        breaker=name,
-        action=action.value,
-        actor=actor,
-        source=source,
-        reason=reason,
-        for_seconds=for_seconds,
-    )
+def _act_on(name: str, said: Mapping[str, Any], over: str | None) -> Done:
+    row = _record(act_id=secrets.token_hex(16), namespace=conf.namespace(), breaker=name, **said)
     wanted = Act(
         id=row.act_id,
-        action=action,
-        for_ms=None if for_seconds is None else math.ceil(for_seconds * 1000),
-        actor=actor,
-        source=source,
-        reason=reason,
+        action=Action(row.action),
+        for_ms=None if row.for_seconds is None else math.ceil(row.for_seconds * 1000),
+        actor=row.actor,
+        source=row.source,
+        reason=row.reason,
     )
     try:
         if registry.sync.shared is None:
@@ -179,17 +165,23 @@ def _act_on(
         return failed.but(_save(row))
     row.status = OperatorAct.Status.APPLIED
     row.applied_at = _moment(after.act_at)
-    row.until = row.applied_at + timedelta(seconds=for_seconds) if for_seconds is not None else None
+    row.until = row.applied_at + timedelta(seconds=row.for_seconds) if row.for_seconds is not None else None
     stood, stands = _standing(name, before, after.act_at), _standing(name, after, after.act_at)
     row.state_before, row.state_after = stood.state.value, stands.state.value
     log.warning(
         "Circuit breaker %s: %s by %s (%s): %s",
         name,
-        action.value,
-        actor,
-        source,
-        reason,
-        extra={"breaker": name, "operation": action.value, "actor": actor, "source": source, "reason": reason},
+        row.action,
+        row.actor,
+        row.source,
+        row.reason,
+        extra={
+            "breaker": name,
+            "operation": row.action,
+            "actor": row.actor,
+            "source": row.source,
+            "reason": row.reason,
+        },
     )
     return Done(breaker=name, row=row, went=f"{_shown(stood)} → {_shown(stands)}").but(_save(row))
 
@@ -221,7 +213,7 @@ def _shown(standing: Standing) -> str:
     return ", ".join([standing.state.value, *([] if standing.enabled else ["disabled"]), *marks])
 
 
-def _log_entry(done: Done, source: str, user: Any) -> str:
+def _log_entry(done: Done, user: Any) -> str:
     """What Django's history shows of an act, whoever did it; what went wrong with that, else nothing.
 
     The act is done by now, and stays so.
@@ -236,7 +228,7 @@ def _log_entry(done: Done, source: str, user: Any) -> str:
     message = f"{TITLES[row.action]}{_how_long(row)}: {row.reason} ({went}); by {row.actor}, {row.get_source_display()}"
     try:
         with transaction.atomic(using=router.db_for_write(LogEntry)):
-            who = user or _stand_in(source)
+            who = user or _stand_in(row.source)
             if who is None:
                 return ""
             LogEntry.objects.create(

@@ -127,7 +127,8 @@ def record(sync: Sync, *, asked: bool = False) -> None:
             sync.flush()
         if turn or asked:
             history.store_events(shared)
-            history.store_minutes(shared, shared.load([]).now, running=asked)
+            now = sync.now() if sync.sharing else shared.load([]).now  # a command has not learnt the shared clock
+            history.store_minutes(shared, now, running=asked)
         if turn:
             _tidy(sync.now())
     _record_own(sync, running=asked)
