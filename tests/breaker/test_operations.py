@@ -157,18 +157,23 @@ def test_without_the_database_nothing_is_done(breaker: SharedCircuitBreaker, mon
     assert entry().forced is None
 
 
-def test_a_database_that_goes_away_in_the_middle_hides_nothing_that_was_done(
-    breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    create_circuit_breaker(name="y")
+def lose_database_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The act on that breaker finds it gone."""
     create = operations._record
 
     def away(**fields: Any) -> Any:
-        if fields["breaker"] == "y":
+        if fields["breaker"] == name:
             raise DatabaseError("away")
         return create(**fields)
 
     monkeypatch.setattr(operations, "_record", away)
+
+
+def test_a_database_that_goes_away_in_the_middle_hides_nothing_that_was_done(
+    breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_circuit_breaker(name="y")
+    lose_database_at("y", monkeypatch)
     x, y = act("open", "x", "y")
     assert (x.error, x.row.status) == ("", "applied")
     assert (y.error, y.row.status) == ("the database, which keeps who did it, is away (away)", "failed")
@@ -258,14 +263,7 @@ def test_the_log_knows_an_act_whose_row_could_not_be_written(
     breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_circuit_breaker(name="y")
-    create = operations._record
-
-    def away(**fields: Any) -> Any:
-        if fields["breaker"] == "y":
-            raise DatabaseError("away")
-        return create(**fields)
-
-    monkeypatch.setattr(operations, "_record", away)
+    lose_database_at("y", monkeypatch)
     act("open", "x", "y", source="command")
     said = LogEntry.objects.get(object_id="y").change_message
     assert said.startswith("Force open, until released: a test (not done: the database")

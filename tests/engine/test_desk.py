@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -61,17 +62,22 @@ def test_the_event_of_an_act_says_from_what_to_what(monkeypatch: pytest.MonkeyPa
     assert [event["lasted"] for event in told] == [3_000, 3_000, 3_000]
 
 
-def test_an_act_that_another_write_overtook_is_made_over_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster(2)
-    first, second = cluster.breakers()
+def before_the_write(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Once, between the look at the circuit and the write."""
     write = cluster.store.write
 
     def overtaken(asked: Write) -> Written:
         monkeypatch.setattr(cluster.store, "write", write)
-        fail(second, 5)
+        happens()
         return write(asked)
 
     monkeypatch.setattr(cluster.store, "write", overtaken)
+
+
+def test_an_act_that_another_write_overtook_is_made_over_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(2)
+    first, second = cluster.breakers()
+    before_the_write(cluster, monkeypatch, lambda: fail(second, 5))
     before, after = desk.act(first.sync, "x", OPEN, {})
     assert (before.state, after.state, after.force) == (State.OPEN, State.OPEN, Force.OPEN)
 
@@ -79,14 +85,7 @@ def test_an_act_that_another_write_overtook_is_made_over_that(monkeypatch: pytes
 def test_an_act_over_what_was_seen_is_not_made_over_a_write_that_overtook_it(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(2)
     first, second = cluster.breakers()
-    write = cluster.store.write
-
-    def overtaken(asked: Write) -> Written:
-        monkeypatch.setattr(cluster.store, "write", write)
-        fail(second, 5)
-        return write(asked)
-
-    monkeypatch.setattr(cluster.store, "write", overtaken)
+    before_the_write(cluster, monkeypatch, lambda: fail(second, 5))
     with pytest.raises(desk.Overtaken, match="others have changed it since it was seen"):
         desk.act(first.sync, "x", OPEN, {}, over=desk.seen(first.snapshot))
     stands = cluster.store.load(["x"]).records["x"].snapshot
@@ -97,15 +96,12 @@ def test_an_act_over_what_was_seen_is_not_made_over_a_write_that_overtook_it(mon
 def test_a_newborn_that_others_enter_meanwhile_is_still_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(2)
     first, second = cluster.workers
-    write = cluster.store.write
 
-    def entered(asked: Write) -> Written:
-        monkeypatch.setattr(cluster.store, "write", write)
+    def enters() -> None:
         SharedCircuitBreaker("x", sync=second)
         second.beat()
-        return write(asked)
 
-    monkeypatch.setattr(cluster.store, "write", entered)
+    before_the_write(cluster, monkeypatch, enters)
     before, after = desk.act(first, "x", OPEN, {}, over="new")
     assert (before.pristine, before.seq > 0, after.force) == (True, True, Force.OPEN)
 
