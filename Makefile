@@ -9,6 +9,8 @@ UV_VERSION := 0.13.9
 MUTMUT_VERSION := 3.8.1
 
 OPOSSUM := tests/benchmarks/opossum
+# The suite waits more than it works. 0: one after the other, in this process, for a debugger.
+TEST_JOBS ?= 2
 
 # What a production deployment would set, for the checks alone.
 PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz0123456789-for-make-check-uvwxyz0123456789-only \
@@ -41,7 +43,7 @@ up: $(VENV)/runtime.stamp $(VENV)/checkout.stamp
 	@exec $(BIN)/python -m config.devserver --parent $$PPID
 
 test: $(VENV)/dev.stamp $(VENV)/checkout.stamp
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 prove: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m tests.engine.model $(ARGS)

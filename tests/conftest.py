@@ -7,6 +7,23 @@ import pytest
 from config import valkey
 from tests.programs import PostgresServer, RedisServer, needs_program
 
+LONGEST_FIRST = (
+    *("chaos/test_chaos", "acceptance/test_make_up", "acceptance/test_dashboard", "config/test_production"),
+    *("engine/test_peers_defects", "benchmarks/test_smoke", "acceptance/"),
+)
+"""Modules of many seconds: begun last, one would keep a process busy while the others have nothing left to do."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file of a kind in the order that chance has given them."""
+
+    def rank(item: pytest.Item) -> int:
+        long = (number for number, name in enumerate(LONGEST_FIRST) if item.nodeid.startswith(f"tests/{name}"))
+        return next(long, len(LONGEST_FIRST))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(autouse=True)
 def _no_token_remembered() -> None:

@@ -1,7 +1,9 @@
 """Programs that a test may need and a machine may lack, and the servers that tests start from them."""
 
+import contextlib
 import functools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -37,10 +39,16 @@ def lacks(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+_chance = random.SystemRandom()  # pytest-randomly seeds the other one alike in each process
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that stays free until a server takes it: below those that the kernel gives to whoever connects."""
+    while True:
+        port = _chance.randrange(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(is_so: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:

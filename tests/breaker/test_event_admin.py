@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.test import Client
 
 from breaker import conf, exports
 from breaker.models import BreakerEvent, OperatorAct
-from tests.breaker.watchers import browser, person, words
+from tests.breaker.watchers import browser, member, person, words
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/breaker/breakerevent/"
@@ -88,9 +88,7 @@ def test_who_may(client: Client) -> None:
 @pytest.mark.parametrize("group", ["Breaker viewers", "Breaker operators"])
 @pytest.mark.parametrize("kind", ["breakerevent", "operatoract"])
 def test_the_ready_made_groups_see_events_and_acts(group: str, kind: str) -> None:
-    user = person()
-    user.groups.add(Group.objects.get(name=group))
-    client = browser(user)
+    client = browser(member(group))
     assert client.get(f"/admin/breaker/{kind}/").status_code == 200
     assert f'href="/admin/breaker/{kind}/"' in client.get("/admin/").content.decode()
 

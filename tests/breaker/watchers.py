@@ -1,10 +1,13 @@
 """People who watch and operate, and what they see, for the dashboard's tests."""
 
 import html
+import importlib
 import re
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
 from django.test import Client
 
 from breaker import pages
@@ -18,6 +21,14 @@ ACT = "/admin/breaker/act"
 def person(*permissions: str, staff: bool = True, name: str = "ada") -> User:
     user = User.objects.create_user(name, password="x", is_staff=staff)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return user
+
+
+def member(group: str, *, name: str = "ada") -> User:
+    """Somebody in a group that the migration makes; a test with transactions of its own may have emptied the tables."""
+    importlib.import_module("breaker.migrations.0004_breaker_groups").make_groups(apps, connection.schema_editor())
+    user = person(name=name)
+    user.groups.add(Group.objects.get(name=group))
     return user
 
 
