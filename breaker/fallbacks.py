@@ -10,7 +10,10 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, overload
+
+from asgiref.sync import iscoroutinefunction
 
 Answerer = Callable[..., Any]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -32,6 +35,15 @@ def _takes(function: Answerer) -> int:
     return min(2, sum(parameter.kind in _POSITIONAL for parameter in parameters))
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a strategy gave. `faults`: of those in its chain that were asked before it and failed."""
+
+    answer: Any
+    provenance: str
+    faults: tuple[Exception, ...] = ()
+
+
 class Fallback:
     """A strategy. `answer` is what one of its own overrides."""
 
@@ -41,18 +53,28 @@ class Fallback:
     """Whether it answers for calls that failed or timed out, too; else for rejected ones alone."""
     reads_only = False
     """Whether its answers would be lies where something was to be written."""
+    is_async = False
+    """Whether its answers must be awaited, which only an async function can do."""
 
     def answer(self, call: Any, error: Exception) -> Any:
         raise NotImplementedError
 
-    def given(self, call: Any, error: Exception) -> tuple[Any, str]:
-        """The answer and its provenance; raises `error` when there is none."""
-        if not self.failures and not getattr(error, "rejected", False):
+    def given(self, call: Any, error: Exception, *, rejected: bool) -> Answered:
+        """Its answer; raises `error` when there is none.
+
+        `rejected`: by the breaker that asks. The error of an inner one looks alike, but comes after the call has begun.
+        """
+        if not rejected and not self.failures:
             raise error
-        return self.answer(call, error), self.provenance
+        return Answered(self.answer(call, error), self.provenance)
+
+    async def given_async(self, call: Any, error: Exception, *, rejected: bool) -> Answered:
+        found = self.given(call, error, rejected=rejected)
+        answer = await found.answer if inspect.isawaitable(found.answer) else found.answer
+        return Answered(answer, found.provenance)
 
     def __call__(self, call: Any, error: Exception) -> Any:
-        return self.given(call, error)[0]
+        return self.given(call, error, rejected=getattr(error, "rejected", False)).answer
 
     def __or__(self, other: Answerer) -> Chain:
         return Chain(self, other)
@@ -76,6 +98,7 @@ class Placeholder(Fallback):
 
     def __init__(self, value: Any, *, failures: bool = True) -> None:
         self._make = taking_what_it_needs(value) if callable(value) else None
+        self.is_async = _is_async(value)
         self._value = value
         self.failures = failures
 
@@ -87,9 +110,10 @@ class Custom(Fallback):
     """A function as a strategy; `fallback` makes one."""
 
     def __init__(self, function: Answerer, *, failures: bool = True) -> None:
-        functools.update_wrapper(self, function)
-        del self.__wrapped__  # type: ignore[attr-defined]  # its signature is not ours
+        functools.update_wrapper(self, function, updated=())  # its attributes are not ours, nor is its signature
+        del self.__wrapped__  # type: ignore[attr-defined]
         self._function = taking_what_it_needs(function)
+        self.is_async = _is_async(function)
         self.failures = failures
 
     def answer(self, call: Any, error: Exception) -> Any:
@@ -104,15 +128,32 @@ class Chain(Fallback):
             (one.strategies if isinstance(one, Chain) else (strategy(one),) for one in strategies), ()
         )
         self.reads_only = any(one.reads_only for one in self.strategies)
+        self.is_async = any(one.is_async for one in self.strategies)
 
-    def given(self, call: Any, error: Exception) -> tuple[Any, str]:
-        fault = error
+    def given(self, call: Any, error: Exception, *, rejected: bool) -> Answered:
+        faults: list[Exception] = []
         for one in self.strategies:
             try:
-                return one.given(call, error)
+                found = one.given(call, error, rejected=rejected)
+                return Answered(found.answer, found.provenance, tuple(faults))
             except Exception as raised:
-                fault = raised if raised is not error else fault
-        raise fault
+                _keep(raised, error, faults)
+        raise faults[-1] if faults else error
+
+    async def given_async(self, call: Any, error: Exception, *, rejected: bool) -> Answered:
+        faults: list[Exception] = []
+        for one in self.strategies:
+            try:
+                found = await one.given_async(call, error, rejected=rejected)
+                return Answered(found.answer, found.provenance, tuple(faults))
+            except Exception as raised:
+                _keep(raised, error, faults)
+        raise faults[-1] if faults else error
+
+
+def _keep(raised: Exception, error: Exception, faults: list[Exception]) -> None:
+    if raised is not error:
+        faults.append(raised)
 
 
 @overload
@@ -131,13 +172,20 @@ def fallback(function: Answerer | None = None, /, *, failures: bool = True) -> A
     return Custom(function, failures=failures)
 
 
-def strategy(given: Answerer) -> Fallback:
-    """What was given, as a strategy. Raises TypeError."""
+def strategy(given: Any) -> Fallback:
+    """What was given, as a strategy. Raises TypeError, which names no value: it may hold anything."""
     if isinstance(given, Fallback):
         return given
+    if isinstance(given, type) and issubclass(given, Fallback):
+        raise TypeError(f"fallback: {given.__name__} is a class; one of it is needed, {given.__name__}(...)")
     if not callable(given):
-        raise TypeError(f"fallback={given!r}: a strategy such as Placeholder(...), or a function, is needed")
+        kind = type(given).__name__
+        raise TypeError(f"fallback: {kind} is none; a strategy such as Placeholder(...), or a function, is needed")
     return Custom(given)
+
+
+def _is_async(function: Any) -> bool:
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
 
 
 def parted(fault: Exception, error: Exception) -> Exception:

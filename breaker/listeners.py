@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import traceback
 from functools import singledispatch
+from pathlib import Path
 from typing import Any
 
 from breaker.engine import events
@@ -85,11 +87,15 @@ def _(event: events.Failed) -> None:
 
 def _reason(event: events.Failed) -> str:
     if event.error is not None:
-        # An unforeseen error's text may hold personal data; `log_message` is an error's word that it does not.
-        said = getattr(event.error, "log_message", "")
-        return f"{type(event.error).__name__}{': ' if said else ''}{said}"
+        return _kind(event.error)
     status = getattr(event.result, "status_code", None)
     return f"status {status}" if status is not None else "the result counts as a failure"
+
+
+def _kind(error: BaseException) -> str:
+    """An unforeseen error's text may hold personal data; `log_message` is an error's word that it does not."""
+    said = getattr(error, "log_message", "")
+    return f"{type(error).__name__}{': ' if said else ''}{said}"
 
 
 @write_log.register
@@ -108,6 +114,18 @@ def _(event: events.Rejected) -> None:
 @write_log.register
 def _(event: events.FellBack) -> None:
     _line(logging.WARNING, f"{_service(event)} request answered by its fallback", event, left_out=event.left_out)
+
+
+@write_log.register
+def _(event: events.FallbackFailed) -> None:
+    message = f"{_service(event)} fallback failed: {_kind(event.error)}{_where(event.error)}"
+    _line(logging.WARNING, message, event, left_out=event.left_out)
+
+
+def _where(error: BaseException) -> str:
+    """The place in the code, without which whoever wrote the fallback has nothing to go by."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" (in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 
 
 @write_log.register

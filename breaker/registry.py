@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import inspect
 import logging
 import os
 import re
@@ -14,7 +13,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MethodType
-from typing import Any
+from typing import Any, NoReturn
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
@@ -25,7 +24,7 @@ from breaker.engine.policy import Policy, PolicyError, check_name
 from breaker.engine.stores.redis import RedisStore
 from breaker.engine.sync import Sync
 from breaker.engine.window import Outcome
-from breaker.fallbacks import parted, taking_what_it_needs
+from breaker.fallbacks import Answered, Fallback, parted, strategy
 
 __all__ = ["Call", "Guarded", "Labels", "create_circuit_breaker", "get_breaker", "registry"]
 
@@ -126,11 +125,12 @@ class Guarded:
             functools.update_wrapper(self, func)
         self.breaker = breaker
         self._func = func
-        self._fallback = fallback
-        self._fall_back = taking_what_it_needs(fallback) if fallback is not None else None
+        self._fallback = _strategy(fallback)
         self._async = _is_async(func)
         if self._async:
             markcoroutinefunction(self)
+        elif func is not None and self._fallback is not None and self._fallback.is_async:
+            raise PolicyError("fallback: an async one can answer for an async function only")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         func = self._func
@@ -145,14 +145,13 @@ class Guarded:
         except Exception as error:
             if not self._falls_back_on(error):
                 raise
+            assert self._fallback is not None
+            rejected = self._rejected(error)
             try:
-                answer = self._instead(error, args, kwargs)
+                found = self._fallback.given(self._told(args, kwargs), error, rejected=rejected)
             except Exception as fault:
-                if fault is error:
-                    raise
-                raise error from parted(fault, error)
-            self.breaker.count_fallback(rejected=self._rejected(error))
-            return answer
+                self._give_up(error, fault)
+            return self._count(found, rejected=rejected)
 
     async def _call_async(self, *args: Any, **kwargs: Any) -> Any:
         assert self._func is not None
@@ -161,16 +160,26 @@ class Guarded:
         except Exception as error:
             if not self._falls_back_on(error):
                 raise
+            assert self._fallback is not None
+            rejected = self._rejected(error)
             try:
-                answer = self._instead(error, args, kwargs)
-                if inspect.isawaitable(answer):
-                    answer = await answer
+                found = await self._fallback.given_async(self._told(args, kwargs), error, rejected=rejected)
             except Exception as fault:
-                if fault is error:
-                    raise
-                raise error from parted(fault, error)
-            self.breaker.count_fallback(rejected=self._rejected(error))
-            return answer
+                self._give_up(error, fault)
+            return self._count(found, rejected=rejected)
+
+    def _give_up(self, error: Exception, fault: Exception) -> NoReturn:
+        """There is no answer but the call's own error; of the fallback's somebody hears."""
+        if fault is error:
+            raise error
+        self.breaker.tell_fallback_failed(fault)
+        raise error from parted(fault, error)
+
+    def _count(self, found: Answered, *, rejected: bool) -> Any:
+        for fault in found.faults:
+            self.breaker.tell_fallback_failed(fault)
+        self.breaker.count_fallback(rejected=rejected)
+        return found.answer
 
     def _falls_back_on(self, error: Exception) -> bool:
         """On a reject, a failure and a timeout; not on an error that counts as a success."""
@@ -182,9 +191,8 @@ class Guarded:
         """Whether this breaker turned the call away, not one that the function came to."""
         return isinstance(error, CallRejected) and error.breaker == self.breaker.name
 
-    def _instead(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        assert self._fall_back is not None
-        return self._fall_back(Call(breaker=self.breaker.name, args=args, kwargs=kwargs), error)
+    def _told(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        return Call(breaker=self.breaker.name, args=args, kwargs=kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: bound like the function that it wraps, and carrying `.breaker` like it."""
@@ -254,6 +262,13 @@ def create_circuit_breaker(
         code=code,
     )
     return Guarded(func, circuit, fallback)
+
+
+def _strategy(fallback: Any) -> Fallback | None:
+    try:
+        return None if fallback is None else strategy(fallback)
+    except TypeError as error:
+        raise PolicyError(str(error)) from None
 
 
 def _name_of(func: Callable[..., Any]) -> str:

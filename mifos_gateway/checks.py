@@ -10,7 +10,6 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from breaker.engine.policy import PolicyError
-from breaker.fallbacks import strategy
 from breaker.registry import registry
 from mifos_gateway import fallbacks, guard
 from mifos_gateway.conf import GatewaySettings
@@ -153,7 +152,7 @@ def _problem_of_fallback(key: Any, value: Any) -> str:
     if not isinstance(key, str) or (" " not in key.strip() and key not in guard.NAMES.values()):
         return "stands for no breaker and no route"
     try:
-        if strategy(value).reads_only and fallbacks.writes(key):
+        if fallbacks.of(value).reads_only and fallbacks.writes(key):
             return "answers calls that write, and would say that it was done"
     except (TypeError, RouteError) as error:
         return str(error)

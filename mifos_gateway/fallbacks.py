@@ -8,6 +8,7 @@ by default, and a call fails fast. What a strategy returns is the body of a 200 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,14 +44,33 @@ def configured(call: Call) -> Fallback | None:
     return by_breaker.get(call.breaker)
 
 
-def answer(instead: Fallback, call: Call, error: GatewayError) -> requests.Response:
-    """What the strategy gives, with its provenance. Raises `error` when it gives nothing, or the strategy's own."""
+def answer(
+    instead: Fallback, call: Call, error: GatewayError, *, rejected: bool
+) -> tuple[requests.Response, Sequence[Exception]]:
+    """What the strategy gives, with its provenance, and the errors of those in its chain that failed.
+
+    Raises `error` when it gives nothing, or the strategy's own. A function that returns None gives nothing: one that
+    only logs must not make a write look done.
+    """
     if instead.reads_only and call.method not in READS:
         raise error
-    given, named = instead.given(call, error)
-    made: Any = given if hasattr(given, "status_code") else _json(given)
-    made.provenance = made.headers[HEADER] = named
-    return cast("requests.Response", made)
+    found = instead.given(call, error, rejected=rejected)
+    if found.answer is None and found.provenance != Placeholder.provenance:
+        raise found.faults[-1] if found.faults else error
+    made: Any = _own_copy(found.answer) if hasattr(found.answer, "status_code") else _json(found.answer)
+    made.provenance = made.headers[HEADER] = found.provenance
+    return cast("requests.Response", made), found.faults
+
+
+def _own_copy(given: Any) -> Any:
+    """A strategy may hand the same answer to many. Raises TypeError for one that cannot go out."""
+    if not isinstance(given.status_code, int) or not 200 <= given.status_code <= 599:
+        raise TypeError(f"an answer's status is 200 to 599, not {given.status_code!r}")
+    if not isinstance(given.content, bytes):
+        raise TypeError("an answer's content is bytes")
+    made = answer_of(given.status_code, given.content, given.headers)
+    made.encoding = getattr(given, "encoding", made.encoding)
+    return made
 
 
 def provenance(answer: requests.Response) -> str:
@@ -62,17 +82,25 @@ def chosen(given: Any, method: str) -> Fallback | None:
     if given is None:
         return None
     try:
-        found = strategy(given)
+        found = of(given)
     except TypeError as error:
         raise InvalidCall(str(error)) from None
     if found.reads_only and method not in READS:
-        raise InvalidCall(f"fallback={given!r}: {method} writes, and this answer would say that it was done.")
+        raise InvalidCall(f"fallback: {method} writes, and a {type(given).__name__} would say that it was done.")
+    return found
+
+
+def of(given: Any) -> Fallback:
+    """What was given, as a strategy for calls to MIFOS. Raises TypeError."""
+    found = strategy(given)
+    if found.is_async:
+        raise TypeError("fallback: an async function cannot answer for a call to MIFOS, which is not async")
     return found
 
 
 def _json(value: Any) -> requests.Response:
     content = json.dumps(value, allow_nan=False).encode()
-    return answer_of(200, content, {"Content-Type": "application/json"})
+    return answer_of(200, content, {"Content-Type": "application/json", "Cache-Control": "no-store"})
 
 
 def writes(key: str) -> bool:
@@ -85,8 +113,8 @@ def writes(key: str) -> bool:
 @cache
 def _configured() -> tuple[list[tuple[Rules, Fallback]], dict[str, Fallback]]:
     given = conf.gateway().fallbacks
-    routes = [(Rules([key]), strategy(value)) for key, value in given.items() if " " in key.strip()]
-    return routes, {key: strategy(value) for key, value in given.items() if " " not in key.strip()}
+    routes = [(Rules([key]), of(value)) for key, value in given.items() if " " in key.strip()]
+    return routes, {key: of(value) for key, value in given.items() if " " not in key.strip()}
 
 
 def _forget(*, setting: str, **_: object) -> None:

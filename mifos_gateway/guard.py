@@ -101,15 +101,18 @@ class Guard:
 
     def _instead(self, call: Call, instead: Fallback, error: GatewayError) -> requests.Response:
         breaker = self._breakers[call.user, call.key]
+        rejected = isinstance(error, ServiceUnavailable)
         try:
-            answer = fallbacks.answer(instead, call, error)
+            answer, faults = fallbacks.answer(instead, call, error, rejected=rejected)
         except Exception as fault:
             if fault is not error:
-                log.warning("The fallback of %s has failed: %s", breaker.name, type(fault).__name__, exc_info=fault)
+                breaker.tell_fallback_failed(fault)
             if isinstance(error, MifosFailed):
                 return cast("requests.Response", error.answer)
             raise error from (parted(fault, error) if fault is not error else error.__cause__)
-        breaker.count_fallback(rejected=isinstance(error, ServiceUnavailable))
+        for failed in faults:
+            breaker.tell_fallback_failed(failed)
+        breaker.count_fallback(rejected=rejected)
         return answer
 
     def _call(self, call: Call) -> requests.Response:
@@ -125,6 +128,7 @@ class Guard:
             bulkhead.leave()
         self._tell_if_credentials_rejected(answer, call.user)
         answer.provenance = fallbacks.MIFOS
+        answer.headers.pop(fallbacks.HEADER, None)  # of MIFOS's it would be a lie
         return cast("requests.Response", answer)
 
     def renew_after_fork(self) -> None:

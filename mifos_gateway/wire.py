@@ -30,6 +30,7 @@ FORWARDED = {
 RETURNED = (
     *("Content-Type", "ETag", "Content-Disposition", "Content-Language", "Content-Range", "Accept-Ranges"),
     *("Last-Modified", "Expires", "Cache-Control", "Age", "Retry-After", "Allow", "X-Served-From-Cache"),
+    fallbacks.HEADER,
 )
 """What of MIFOS's headers the caller gets. A list of the useful and not of the harmful: hop-by-hop headers, cookies,
 `WWW-Authenticate` and `Content-Encoding` (the body is decoded) stay here, and so does `Location`, which would lead
@@ -120,8 +121,7 @@ def _part(connection: socket.socket) -> None:
 
 
 def _returned(got: requests.Response) -> dict[str, str]:
-    ours = () if fallbacks.provenance(got) == fallbacks.MIFOS else (fallbacks.HEADER,)  # of MIFOS's it would be a lie
-    found = ((name, got.headers.get(name)) for name in (*RETURNED, *ours))
+    found = ((name, got.headers.get(name)) for name in RETURNED)
     return {name: value for name, value in found if value is not None and _PRINTABLE.fullmatch(value)}
 
 

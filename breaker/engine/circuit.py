@@ -32,7 +32,8 @@ UNGUARDED = "unguarded"
 """Calls of a disabled breaker are counted as this generation's: reported like all, they open nobody's circuit."""
 
 _SUCCESS, _FAILURE, _TIMEOUT, _REJECT = (outcome.value for outcome in Outcome)
-_TOLD_PER_SECOND = {_FAILURE: 10, _TIMEOUT: 10, FALLBACK: 1}
+_FAULT = "fallback fault"
+_TOLD_PER_SECOND = {_FAILURE: 10, _TIMEOUT: 10, FALLBACK: 1, _FAULT: 1}
 """How many events of a kind are told a second; of rejects it is one. Transitions are all told."""
 _PYBREAKER_STATE = {
     State.CLOSED: pybreaker.STATE_CLOSED,
@@ -465,6 +466,12 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         if not rejected:
             self._count((self._view.id, 0.0, FALLBACK))
         self._tell(FALLBACK, lambda n: events.FellBack(breaker=self.name, labels=self.labels, left_out=n))
+
+    def tell_fallback_failed(self, error: BaseException) -> None:
+        """A fallback failed by itself: nothing is counted, and somebody should hear of it."""
+        self._tell(
+            _FAULT, lambda n: events.FallbackFailed(breaker=self.name, labels=self.labels, error=error, left_out=n)
+        )
 
     def _tell_before(self, func: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> None:
         for listener in self._listeners:

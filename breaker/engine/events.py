@@ -81,6 +81,14 @@ class FellBack(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackFailed(Event):
+    """A fallback raised an error of its own, whether or not another then had an answer."""
+
+    error: BaseException
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActEnded(Event):
     """What an operator said of the breaker has reached its end; it starts CLOSED. Told once in the whole cluster."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from rest_framework.response import Response as DrfResponse
 
 from breaker import queries
 from breaker.registry import registry
@@ -115,7 +116,8 @@ def test_a_fallback_that_fails_hides_nothing(
         assert raised.value is GONE
         assert isinstance(raised.value.__cause__, KeyError)
         assert raised.value.__cause__.__cause__ is None
-    assert "The fallback of MIFOS-Maker-get has failed: KeyError" in caplog.text
+    assert "MIFOS fallback failed: KeyError (in faulty, test_fallbacks.py" in caplog.text
+    assert "its own" not in caplog.text
     assert stats()["fallbacks"] == 0
 
 
@@ -138,9 +140,51 @@ def test_no_placeholder_says_that_something_was_written(mifos: FakeMifos, settin
 
 
 def test_what_is_no_fallback_is_refused_before_anything_is_sent(mifos: FakeMifos) -> None:
-    with pytest.raises(InvalidCall, match="a strategy such as Placeholder"):
+    with pytest.raises(InvalidCall, match="is needed"):
         maker.get("clients", fallback="cached")
     assert mifos.calls == []
+
+
+def test_a_function_that_only_logs_makes_nothing_look_done(mifos: FakeMifos) -> None:
+    mifos.behaviour = GONE
+    with pytest.raises(MifosUnavailable) as raised:
+        maker.post("loans", json={}, fallback=lambda call, error: None)
+    assert raised.value is GONE
+
+
+@pytest.mark.parametrize("broken", [requests.Response(), mifos_answer(99), DrfResponse({})])
+def test_an_answer_that_cannot_go_out_is_none(mifos: FakeMifos, broken: Any) -> None:
+    open_circuit(mifos)
+    with pytest.raises(ServiceUnavailable) as raised:
+        maker.get("clients", fallback=lambda: broken)
+    assert raised.value.sent is False
+
+
+def test_an_answer_that_many_share_is_marked_for_none(mifos: FakeMifos) -> None:
+    shared = mifos_answer(200, b"kept")
+    mifos.behaviour = GONE
+    answer: Any = maker.get("clients", fallback=lambda: shared)
+    assert (answer.content, answer.headers["X-Fallback"]) == (b"kept", "custom")
+    assert fallbacks.HEADER not in shared.headers
+    assert not hasattr(shared, "provenance")
+
+
+def test_an_async_function_is_refused(mifos: FakeMifos) -> None:
+    async def replica() -> int:
+        return 1
+
+    with pytest.raises(InvalidCall, match="async"):
+        maker.get("clients", fallback=replica)
+
+
+def test_what_mifos_says_of_fallbacks_is_not_believed(mifos: FakeMifos) -> None:
+    mifos.behaviour = mifos_answer(200, headers={"X-Fallback": "cache"})
+    assert fallbacks.HEADER not in maker.get("clients").headers
+
+
+def test_a_placeholder_is_kept_by_no_cache(mifos: FakeMifos) -> None:
+    mifos.behaviour = GONE
+    assert maker.get("clients", fallback=EMPTY).headers["Cache-Control"] == "no-store"
 
 
 # -- configured --------------------------------------------------------------------------------------------------------
@@ -176,3 +220,8 @@ def test_over_rest_the_header_says_whose_answer_it_is(
     assert (answer["X-Fallback"], answer["Content-Type"]) == ("placeholder", "application/json")
     assert "outcome=fallback" in caplog.text
     assert Caller(token).mifos("clients").status_code == 502
+    open_circuit(mifos)
+    assert Caller(token).mifos("offices")["X-Fallback"] == "placeholder"
+    configure(settings, by={"GET offices*": lambda: 1 / 0})
+    refused = Caller(token).mifos("offices")
+    assert (refused.status_code, refused.json()["sent"]) == (503, False)
