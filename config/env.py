@@ -99,6 +99,10 @@ VARIABLES = (
     Variable("GATEWAY_BULKHEAD", whole(1, 1024)),  # default: 3/8 of WEB_THREADS, at least 1
     Variable("GATEWAY_IGNORE_REPLAYS", boolean, "true"),
     Variable("GATEWAY_BUSINESS_503_CODES", values.words, empty_counts=True),  # default: mifos_gateway.errors has it
+    Variable("GATEWAY_CACHED_ROUTES", values.seconds_by_pattern),
+    Variable("GATEWAY_CACHED_BYTES", whole(2**20, 2**40), str(64 * 2**20)),
+    Variable("GATEWAY_CACHED_ENTRY_BYTES", whole(1024, 2**30), str(256 * 2**10)),
+    Variable("GATEWAY_PAYLOAD_KEYS", values.fernet_keys, secret=True),  # default: one from DJANGO_SECRET_KEY
     # The log
     Variable("LOG_FORMAT", values.one_of("plain", "json"), "plain"),
     Variable("LOG_LEVEL", values.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
@@ -193,6 +197,11 @@ def judge(found: Mapping[str, Any]) -> list[str]:
             Rules([rule])
         except RouteError as error:
             problems.append(f"GATEWAY_DENIED_ROUTES: {error}")
+    for pattern in found["GATEWAY_CACHED_ROUTES"] or {}:
+        try:
+            Rules([f"GET {pattern}"])
+        except RouteError as error:
+            problems.append(f"GATEWAY_CACHED_ROUTES: {error}")
     return problems
 
 

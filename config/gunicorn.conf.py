@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from gunicorn import glogging
+from gunicorn.http import wsgi
 from gunicorn.workers import gthread
 
 from config import devstate, env, logs, production, tether
@@ -34,6 +35,17 @@ class logger_class(glogging.Logger):
         pass
 
 
+class _Response(wsgi.Response):
+    """One `Date`: that of an answer which says when it was made, else gunicorn's."""
+
+    def default_headers(self) -> list[str]:
+        made = super().default_headers()
+        if any(name.lower() == "date" for name, _ in self.headers):
+            made = [line for line in made if not line.startswith("Date:")]
+        return made
+
+
+wsgi.Response = _Response
 proc_name = "mifos-gateway"
 bind = f"[{ENV['HOST']}]:{ENV['PORT']}" if ":" in ENV["HOST"] else f"{ENV['HOST']}:{ENV['PORT']}"
 worker_class = "gthread"

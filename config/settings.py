@@ -98,6 +98,8 @@ if ENV["REDIS_URL"]:
     CACHES["default"] = addresses.redis_cache(addresses.next_database(ENV["REDIS_URL"]), *SENTINELS)
 if ENV["CACHE_URL"]:
     CACHES["default"] = addresses.redis_cache(ENV["CACHE_URL"])
+# MIFOS's answers, in the same place: who keeps them must know when it is away, to drop what a write has changed later.
+CACHES["answers"] = {**CACHES["default"], "OPTIONS": {**CACHES["default"].get("OPTIONS", {})}}
 if "OPTIONS" in CACHES["default"]:
     CACHES["default"]["OPTIONS"]["IGNORE_EXCEPTIONS"] = True  # a cache that is away is a miss, never an error
 
@@ -137,6 +139,11 @@ GATEWAY = {
     "THREADS": ENV["WEB_THREADS"],
     "IGNORE_REPLAYS": ENV["GATEWAY_IGNORE_REPLAYS"],
     "BUSINESS_503_CODES": ENV["GATEWAY_BUSINESS_503_CODES"],
+    "CACHED_ROUTES": ENV["GATEWAY_CACHED_ROUTES"],
+    "CACHED_BYTES": ENV["GATEWAY_CACHED_BYTES"],
+    "CACHED_ENTRY_BYTES": ENV["GATEWAY_CACHED_ENTRY_BYTES"],
+    "CACHE_ALIAS": "answers",
+    "PAYLOAD_KEYS": ENV["GATEWAY_PAYLOAD_KEYS"],
 }
 # The gateway's own limit answers 413; Django's, which answers 400, must not come before it.
 DATA_UPLOAD_MAX_MEMORY_SIZE = ENV["GATEWAY_MAX_REQUEST_BYTES"]

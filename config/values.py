@@ -1,5 +1,6 @@
 """What a value in the environment may look like: each parser returns it typed, or says what is allowed."""
 
+import base64
 import json
 import re
 import ssl
@@ -76,6 +77,34 @@ def _decimal(value: str) -> float | None:
 
 def words(value: str) -> list[str]:
     return [word for word in (part.strip() for part in value.split(",")) if word]
+
+
+def seconds_by_pattern(value: str) -> dict[str, int]:
+    """`offices=600,loanproducts*=3600`; what a pattern may be the gateway judges."""
+    found: dict[str, int] = {}
+    for word in words(value):
+        pattern, _, given = word.rpartition("=")
+        if not pattern.strip() or not re.fullmatch(r"\s*[0-9]{1,5}\s*", given) or int(given) > 86_400:
+            raise ValidationError(
+                f"pattern=seconds, comma-separated, is allowed, such as offices=600, at most 86400; not {word}"
+            )
+        found[pattern.strip()] = int(given)
+    return found
+
+
+def fernet_keys(value: str) -> list[str]:
+    found = words(value)
+    for key in found:
+        try:
+            fits = len(base64.urlsafe_b64decode(key)) == 32
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValidationError(
+                "keys of 32 bytes in url-safe base64, comma-separated, are allowed, as Python's "
+                "cryptography.fernet.Fernet.generate_key() makes them"
+            )
+    return found
 
 
 def hosts(value: str) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography.fernet import Fernet
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
@@ -20,8 +21,13 @@ _DENIED_HINT = (
 )
 _FALLBACKS_HINT = (
     "Each is a breaker, such as 'MIFOS-Maker-get', or a route, such as 'GET offices*', with a strategy of "
-    "mifos_gateway.fallbacks or a function (call, error). Placeholder is for GET alone."
+    "mifos_gateway.fallbacks or a function (call, error). Placeholder and Cached are for GET alone."
 )
+_CACHED_HINT = (
+    "Each is a path pattern with seconds, such as {'offices': 600}, or with Cached(max_stale=600) "
+    "(GATEWAY_CACHED_ROUTES=offices=600)."
+)
+_KEPT_BY_ONE = ("django.core.cache.backends.locmem.LocMemCache", "django.core.cache.backends.dummy.DummyCache")
 _MIDDLEWARE = ("mifos_gateway.middleware.RequestIdMiddleware", "mifos_gateway.middleware.AccessLogMiddleware")
 _HANDLER = "mifos_gateway.api_errors.exception_handler"
 _TYPES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
@@ -30,6 +36,8 @@ _TYPES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
     "RAW_IDEMPOTENCY_KEYS": ("E004", "True or False", lambda value: isinstance(value, bool)),
     "IGNORE_REPLAYS": ("E005", "True or False", lambda value: isinstance(value, bool)),
     "BUSINESS_503_CODES": ("E006", "a list of texts", lambda value: _is_list_of_texts(value)),
+    "CACHED_BYTES": ("E013", "a whole number of bytes, at least 1", lambda value: _is_whole(value)),
+    "CACHED_ENTRY_BYTES": ("E014", "a whole number of bytes, at least 1", lambda value: _is_whole(value)),
 }
 
 
@@ -38,7 +46,14 @@ def check_gateway(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
     given = getattr(settings, "GATEWAY", {})
     if not isinstance(given, dict):
         return [_error("E001", f"settings.GATEWAY is {given!r}", "Make it a dict, or leave it out.")]
-    return [*_unknown_keys(given), *_wrong_types(given), *_wrong_routes(given), *_wrong_fallbacks(given)]
+    return [
+        *_unknown_keys(given),
+        *_wrong_types(given),
+        *_wrong_routes(given),
+        *_wrong_fallbacks(given),
+        *_wrong_cached_routes(given),
+        *_wrong_keys(given),
+    ]
 
 
 @register
@@ -157,6 +172,43 @@ def _problem_of_fallback(key: Any, value: Any) -> str:
     except (TypeError, RouteError) as error:
         return str(error)
     return ""
+
+
+def _wrong_cached_routes(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    cached = given.get("CACHED_ROUTES")
+    if cached is not None and not isinstance(cached, dict):
+        yield _error("E012", f"settings.GATEWAY['CACHED_ROUTES'] is {cached!r}", f"Make it a dict. {_CACHED_HINT}")
+        return
+    for pattern, value in (cached or {}).items():
+        try:
+            Rule.parse(f"GET {pattern}")
+            fallbacks.cached_route(value)
+        except ValueError as error:
+            yield _error("E012", f"settings.GATEWAY['CACHED_ROUTES'][{pattern!r}]: {error}", _CACHED_HINT)
+    if cached:
+        yield from _unfit_cache(given.get("CACHE_ALIAS") or "default")
+
+
+def _unfit_cache(alias: str) -> Iterator[CheckMessage]:
+    cache = settings.CACHES.get(alias)
+    if cache is None:
+        hint = f"There are: {', '.join(settings.CACHES)}."
+        yield _error("E015", f"settings.GATEWAY['CACHE_ALIAS'] is {alias!r}, and there is no such cache", hint)
+    elif cache.get("BACKEND") in _KEPT_BY_ONE:
+        text = f"Answers are kept in CACHES[{alias!r}], which each process has for itself: a write drops only its own"
+        yield _warning("W005", text, "Take a cache that all share, such as django-redis (CACHE_URL).")
+    elif cache.get("OPTIONS", {}).get("IGNORE_EXCEPTIONS"):
+        text = f"CACHES[{alias!r}] hides that it is away, so that a write may not drop what is kept of it"
+        yield _warning("W006", text, "Take a cache without IGNORE_EXCEPTIONS (GATEWAY['CACHE_ALIAS']).")
+
+
+def _wrong_keys(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    try:
+        for key in given.get("PAYLOAD_KEYS") or ():
+            Fernet(key)
+    except (ValueError, TypeError):
+        text = "settings.GATEWAY['PAYLOAD_KEYS'] has one that is no key"  # which is nobody's to see
+        yield _error("E016", text, "Make each with cryptography.fernet.Fernet.generate_key() (GATEWAY_PAYLOAD_KEYS).")
 
 
 def _is_whole(value: Any) -> bool:

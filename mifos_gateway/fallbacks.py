@@ -1,23 +1,28 @@
 """Fallbacks of calls to MIFOS: which one a call has, and what it gives as an answer.
 
 `settings.GATEWAY["FALLBACKS"]` maps breakers (`"MIFOS-Maker-get"`) and routes (`"GET offices*"`) to strategies of
-`breaker.fallbacks` or to functions `(call, error)`; the first route that fits comes before the breaker. Nothing is said
-by default, and a call fails fast. What a strategy returns is the body of a 200 in JSON, unless it is an answer already.
+`breaker.fallbacks` or to functions `(call, error)`; the first route that fits comes before the breaker. `CACHED_ROUTES`
+maps patterns of GETs (`"offices"`) to seconds or to `Cached(...)`, which is asked before those. Nothing is said by
+default, and a call fails fast. What a strategy returns is the body of a 200 in JSON, unless it is an answer already.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.core.signals import setting_changed
 
-from breaker.fallbacks import Custom, FailFast, Fallback, Placeholder, fallback, strategy
+from breaker.fallbacks import Chain, Custom, FailFast, Fallback, Placeholder, fallback, strategy
 from mifos_gateway import conf, targets
+from mifos_gateway.cached import MIFOS, Cached
 from mifos_gateway.client import answer_of
 from mifos_gateway.errors import GatewayError, InvalidCall
+from mifos_gateway.kept import answers
 from mifos_gateway.routes import Rule, Rules
 
 if TYPE_CHECKING:
@@ -25,23 +30,55 @@ if TYPE_CHECKING:
 
     from mifos_gateway.guard import Call
 
-__all__ = ["Custom", "FailFast", "Fallback", "Placeholder", "fallback"]
+__all__ = ["MIFOS", "Cached", "Custom", "FailFast", "Fallback", "Placeholder", "fallback"]
 
+T = TypeVar("T")
 HEADER = "X-Fallback"
-MIFOS = "mifos"
-"""The provenance of an answer that is no fallback's."""
 READS = ("GET", "HEAD", "OPTIONS")
 
 
 def configured(call: Call) -> Fallback | None:
     """What the settings say of such a call; None: nothing."""
-    by_route, by_breaker = _configured()
-    if by_route:
-        path = targets.parse(call.target).path
-        for rules, chosen in by_route:
-            if rules.match(call.method, path):
-                return chosen
-    return by_breaker.get(call.breaker)
+    told = _configured()
+    if not (told.routes or told.cached):
+        return told.breakers.get(call.breaker)
+    path = targets.parse(call.target).path
+    chosen = _first(told.routes, call.method, path) or told.breakers.get(call.breaker)
+    cached = _first(told.cached, call.method, path) if call.method == "GET" else None
+    if cached is None or chosen is None:
+        return chosen or cached
+    return Chain(cached, chosen)
+
+
+def keeper(call: Call, instead: Fallback | None) -> Cached | None:
+    """Who keeps the answer of such a call: what its strategy holds, else what the settings say of its route."""
+    if call.method != "GET":
+        return None
+    if instead is not None and (found := _cached_in(instead)) is not None:
+        return found
+    told = _configured()
+    return _first(told.cached, "GET", targets.parse(call.target).path) if told.cached else None
+
+
+def _cached_in(instead: Fallback) -> Cached | None:
+    for one in instead.strategies if isinstance(instead, Chain) else (instead,):
+        if isinstance(one, Cached) and one.max_stale:
+            return one
+    return None
+
+
+@contextlib.contextmanager
+def dropping(call: Call) -> Iterator[None]:
+    """A write: what is kept of what it may change counts no longer, from before it is sent."""
+    if not (answers.used or _configured().keeps):
+        yield
+        return
+    path = targets.parse(call.target).path
+    answers.drop(path)
+    try:
+        yield
+    finally:
+        answers.drop(path)  # what was read meanwhile may be of before
 
 
 def answer(
@@ -110,11 +147,34 @@ def writes(key: str) -> bool:
     return not key.endswith("-get")
 
 
+def cached_route(given: Any) -> Cached:
+    """What `CACHED_ROUTES` says of a pattern: seconds, or a strategy. Raises ValueError."""
+    return given if isinstance(given, Cached) else Cached(given)
+
+
+@dataclass(frozen=True, slots=True)
+class _Configured:
+    routes: list[tuple[Rules, Fallback]]
+    breakers: dict[str, Fallback]
+    cached: list[tuple[Rules, Cached]]
+    keeps: bool
+
+
 @cache
-def _configured() -> tuple[list[tuple[Rules, Fallback]], dict[str, Fallback]]:
-    given = conf.gateway().fallbacks
-    routes = [(Rules([key]), of(value)) for key, value in given.items() if " " in key.strip()]
-    return routes, {key: of(value) for key, value in given.items() if " " not in key.strip()}
+def _configured() -> _Configured:
+    given, cached = conf.gateway().fallbacks, conf.gateway().cached_routes
+    told = {key: of(value) for key, value in given.items()}
+    kept = [(Rules([f"GET {pattern}"]), cached_route(value)) for pattern, value in cached.items()]
+    return _Configured(
+        routes=[(Rules([key]), value) for key, value in told.items() if " " in key.strip()],
+        breakers={key: value for key, value in told.items() if " " not in key.strip()},
+        cached=[(rules, one) for rules, one in kept if one.max_stale],
+        keeps=any(one.max_stale for _, one in kept) or any(_cached_in(one) for one in told.values()),
+    )
+
+
+def _first(routes: Sequence[tuple[Rules, T]], method: str, path: str) -> T | None:
+    return next((chosen for rules, chosen in routes if rules.match(method, path)), None)
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -17,6 +17,7 @@ from breaker.fallbacks import Fallback, parted
 from breaker.registry import Labels, create_circuit_breaker
 from mifos_gateway import conf, fallbacks
 from mifos_gateway.bulkhead import Bulkhead
+from mifos_gateway.cache_control import UNSAID, CacheControl
 from mifos_gateway.client import MifosClient
 from mifos_gateway.errors import (
     CredentialsRejected,
@@ -27,10 +28,13 @@ from mifos_gateway.errors import (
     classify,
     raise_if_credentials_rejected,
 )
-from mifos_gateway.refusals import ServiceUnavailable
+from mifos_gateway.refusals import NotCached, ServiceUnavailable
 
 if TYPE_CHECKING:
     import requests
+
+    from mifos_gateway.cached import Cached
+    from mifos_gateway.kept import Visit
 
 log = logging.getLogger("gateway")
 
@@ -50,6 +54,10 @@ class Call:
     target: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    cache_control: CacheControl = UNSAID
+    """What the caller says of answers that were kept."""
+    visit: Visit | None = None
+    """What is kept of it, once somebody has looked."""
 
     @property
     def breaker(self) -> str:
@@ -87,13 +95,27 @@ class Guard:
         `errors.py` draws.
         """
         instead = fallback if fallback is not None else fallbacks.configured(call)
+        if call.method not in fallbacks.READS:
+            with fallbacks.dropping(call):
+                return self._answered(call, instead)
+        keeper = fallbacks.keeper(call, instead)
+        if keeper is None:
+            if call.cache_control.only_if_cached:
+                raise NotCached
+            return self._answered(call, instead)
+        call = keeper.looked_up(call)
+        if (kept := keeper.at_once(call)) is not None:
+            return kept
+        return self._answered(call, instead, keeper)
+
+    def _answered(self, call: Call, instead: Fallback | None, keeper: Cached | None = None) -> requests.Response:
         if instead is None:
             return self._call(call)
         error: GatewayError
         try:
-            answer = self._call(call)
+            answer = self._call(keeper.asking(call) if keeper else call)
             if _classify(answer, None) is not Outcome.FAILURE:
-                return answer
+                return keeper.settled(call, answer) if keeper else answer
             error = MifosFailed(answer)
         except (ServiceUnavailable, MifosUnavailable, MifosTimeout) as raised:
             error = raised

@@ -10,6 +10,7 @@ GatewayError                     (errors.py has the rest of the tree: what may h
 │   ├── InvalidIdempotencyKey    400 INVALID_IDEMPOTENCY_KEY
 │   ├── InvalidBody              400 INVALID_BODY             the body broke off or is badly framed
 │   ├── RequestTooLarge          413 REQUEST_TOO_LARGE
+│   ├── NotCached                504 NOT_CACHED               only what is kept was asked for (only-if-cached)
 │   └── TokensUnavailable        503 TOKENS_UNAVAILABLE       the database is away and the token is not remembered
 └── ServiceUnavailable           503 SERVICE_UNAVAILABLE      the circuit, its trial, capacity or bulkhead rejects
 """
@@ -69,6 +70,14 @@ class InvalidBody(Refusal):
 class RequestTooLarge(Refusal):
     code = "REQUEST_TOO_LARGE"
     status = 413
+
+
+class NotCached(Refusal):
+    code = "NOT_CACHED"
+    status = 504
+
+    def __init__(self) -> None:
+        super().__init__("No answer is kept that the Cache-Control of this call allows; ask without only-if-cached.")
 
 
 class TokensUnavailable(Refusal):

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from breaker import queries
 from mifos_gateway import conf, fallbacks, guard, idempotency, request_id, targets
+from mifos_gateway.cache_control import CacheControl
 from mifos_gateway.errors import InvalidCall
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class Mifos:
                 target=target,
                 raw=conf.gateway().raw_idempotency_keys,
             )
-        return guard.current().call(guard.Call(self.user, method, target.raw, sent_headers, body), fallback=instead)
+        kept = CacheControl.parse(_taken(sent_headers, "cache-control"))
+        call = guard.Call(self.user, method, target.raw, sent_headers, body, cache_control=kept)
+        return guard.current().call(call, fallback=instead)
 
 
 maker = Mifos("maker")
@@ -118,6 +121,11 @@ def _body(json: Any, data: Data | None) -> tuple[bytes | None, str | None]:
     if isinstance(data, Mapping):
         return urlencode(data, doseq=True).encode(), _FORM
     return (data.encode() if isinstance(data, str) else data), None
+
+
+def _taken(headers: dict[str, str], name: str) -> str:
+    """A header's value, which is for us and not for MIFOS."""
+    return next((headers.pop(each) for each in list(headers) if each.lower() == name), "")
 
 
 def _headers(content_type: str | None, given: Mapping[str, str] | None) -> dict[str, str]:

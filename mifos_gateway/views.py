@@ -60,6 +60,7 @@ class MifosView(APIView):
             target=self.target.raw,
             headers=self._headers(request, client, current.request_id),
             body=wire.body(django_request, conf.gateway().max_request_bytes),
+            cache_control=wire.cache_control(django_request),
         )
         database.release()
         return wire.answer(_through_guard(call, current), method=method)
@@ -130,7 +131,7 @@ def _through_guard(call: guard.Call, current: exchange.Exchange) -> Any:
         current.outcome = classify(None, error).name.lower()
         raise
     if fallbacks.provenance(answer) != fallbacks.MIFOS:
-        current.outcome = "fallback"
+        current.outcome = "fallback" if fallbacks.HEADER in answer.headers else "cache"
     else:
         current.outcome = classify(answer, None, rules=conf.outcome_rules()).name.lower()
     return answer

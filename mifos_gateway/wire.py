@@ -13,6 +13,7 @@ from urllib.parse import quote
 from django.http import HttpRequest, HttpResponse
 
 from mifos_gateway import api_errors, fallbacks
+from mifos_gateway.cache_control import UNSAID, CacheControl
 from mifos_gateway.errors import MifosUnavailable
 from mifos_gateway.refusals import InvalidBody, InvalidPath, RequestTooLarge
 
@@ -30,7 +31,7 @@ FORWARDED = {
 RETURNED = (
     *("Content-Type", "ETag", "Content-Disposition", "Content-Language", "Content-Range", "Accept-Ranges"),
     *("Last-Modified", "Expires", "Cache-Control", "Age", "Retry-After", "Allow", "X-Served-From-Cache"),
-    fallbacks.HEADER,
+    *("Date", "Cache-Status", fallbacks.HEADER),
 )
 """What of MIFOS's headers the caller gets. A list of the useful and not of the harmful: hop-by-hop headers, cookies,
 `WWW-Authenticate` and `Content-Encoding` (the body is decoded) stay here, and so does `Location`, which would lead
@@ -65,6 +66,14 @@ def headers(request: HttpRequest, request_id: str) -> dict[str, str]:
     sent = {name: meta[key] for name, key in FORWARDED.items() if meta.get(key)}
     sent["X-Request-ID"] = sent["X-Correlation-ID"] = request_id
     return sent
+
+
+def cache_control(request: HttpRequest) -> CacheControl:
+    """What the caller says of answers that were kept; `Pragma` is how HTTP/1.0 said it."""
+    given = request.META.get("HTTP_CACHE_CONTROL")
+    if given is None and "no-cache" in request.META.get("HTTP_PRAGMA", "").lower():
+        given = "no-cache"
+    return CacheControl.parse(given) if given else UNSAID
 
 
 def body(request: HttpRequest, limit: int) -> bytes | None:

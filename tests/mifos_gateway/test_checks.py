@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
 from mifos_gateway import checks
-from mifos_gateway.fallbacks import FailFast, Placeholder
+from mifos_gateway.fallbacks import Cached, FailFast, Placeholder
 
 EMPTY = Placeholder({"pageItems": []})
 
@@ -38,12 +39,32 @@ def found(check: Any) -> list[str]:
             {"FALLBACKS": {"MIFOS-Maker-post": EMPTY, "MIFOS-Maker-request": EMPTY, "* x": FailFast() | EMPTY}},
             ["E011", "E011", "E011"],
         ),
+        ({"FALLBACKS": {"POST loans": Cached(60), "MIFOS-Maker-get": Cached}}, ["E011", "E011"]),
+        ({"CACHED_ROUTES": {"offices": 600, "codes*": Cached(60)}, "CACHE_ALIAS": "shared"}, []),
+        ({"CACHED_ROUTES": ["offices"]}, ["E012"]),
+        (
+            {"CACHED_ROUTES": {"offices": "600", "x?a=b": 5, " ": 5, "y": -1, "z": 86_401}, "CACHE_ALIAS": "shared"},
+            ["E012"] * 5,
+        ),
+        ({"CACHED_BYTES": 0, "CACHED_ENTRY_BYTES": "1"}, ["E013", "E014"]),
+        ({"CACHED_ROUTES": {"offices": 600}}, ["W005"]),
+        ({"CACHED_ROUTES": {"offices": 600}, "CACHE_ALIAS": "quiet"}, ["W006"]),
+        ({"CACHED_ROUTES": {"offices": 600}, "CACHE_ALIAS": "none"}, ["E015"]),
+        ({"PAYLOAD_KEYS": [Fernet.generate_key().decode()]}, []),
+        ({"PAYLOAD_KEYS": ["hush"]}, ["E016"]),
     ],
 )
 def test_a_wrong_gateway_setting_is_named_with_a_hint(settings: Any, given: Any, ids: list[str]) -> None:
+    redis = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://redis.invalid/1"}
+    settings.CACHES = {
+        "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+        "shared": redis,
+        "quiet": {**redis, "OPTIONS": {"IGNORE_EXCEPTIONS": True}},
+    }
     settings.GATEWAY = given
 
     assert found(checks.check_gateway) == ids
+    assert not any("hush" in message.msg + message.hint for message in checks.check_gateway(None))
 
 
 @pytest.mark.parametrize(
