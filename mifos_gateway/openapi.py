@@ -125,8 +125,13 @@ _ERRORS = {
         error_example("TOKENS_UNAVAILABLE", "Tokens cannot be checked at the moment. Please try again.", **_NOT_SENT),
     ),
     504: errors(
-        "MIFOS did not answer within the breaker's timeout.",
+        "MIFOS did not answer within the breaker's timeout; or only what is kept was asked for, and there is none.",
         error_example("GATEWAY_TIMEOUT", "MIFOS did not answer in time.", **_UNKNOWN),
+        error_example(
+            "NOT_CACHED",
+            "No answer is kept that the Cache-Control of this call allows; ask without only-if-cached.",
+            **_NOT_SENT,
+        ),
     ),
 }
 
@@ -143,6 +148,12 @@ _PARAMETERS = [
     ),
     OpenApiParameter("Accept", str, OpenApiParameter.HEADER, description="Goes to MIFOS."),
     OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER, description="Goes to MIFOS."),
+    OpenApiParameter(
+        "Cache-Control",
+        str,
+        OpenApiParameter.HEADER,
+        description="Of GETs whose answers are kept: max-age, max-stale, no-cache, no-store, only-if-cached.",
+    ),
     OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="Goes to MIFOS."),
     OpenApiParameter(
         "X-Request-ID",
@@ -168,7 +179,17 @@ _PARAMETERS = [
         str,
         OpenApiParameter.HEADER,
         response=[200],
-        description="Not MIFOS's answer, but what the gateway was told to give instead: placeholder or custom.",
+        description="Not MIFOS's answer of now, but what the gateway gives instead: cache, placeholder or custom.",
+    ),
+    OpenApiParameter(
+        "Age", int, OpenApiParameter.HEADER, response=[200, 304], description="Seconds since MIFOS gave this answer."
+    ),
+    OpenApiParameter(
+        "Cache-Status",
+        str,
+        OpenApiParameter.HEADER,
+        response=[200, 304],
+        description="`mifos-gateway; hit`: MIFOS was not asked, or gave no answer, and this is what was kept.",
     ),
 ]
 

@@ -94,6 +94,7 @@ CASES: dict[str, Callable[[Case], Any]] = {
     "MIFOS_CREDENTIALS_REJECTED": lambda case: case.with_mifos(mifos_answer(401)),
     "SERVICE_UNAVAILABLE": lambda case: case.with_mifos(rejected),
     "TOKENS_UNAVAILABLE": lambda case: case.without_database(),
+    "NOT_CACHED": lambda case: case.ask(method="GET", headers={"Cache-Control": "only-if-cached"}),
     "GATEWAY_TIMEOUT": lambda case: case.with_mifos(MifosTimeout("late", sent="unknown")),
 }
 
