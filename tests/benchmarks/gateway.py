@@ -9,6 +9,8 @@
   background; `BREAKER_ENABLED=false` still counts. `bare DRF view` is what `startproject` makes with DRF's APIView as
   it comes: it answers at once, or makes one call to the same MIFOS by a plain `requests.Session`. The goal is set
   against the one that makes no call, which the gateway cannot but make.
+* `answer kept` is the gateway with the call's route among GATEWAY_CACHED_ROUTES: it looks before the call and keeps its
+  answer. `kept, max-age` asks it with `Cache-Control: max-age=600`, and MIFOS is not asked.
 * First call: the slowest of the first requests to fresh workers, each over a new connection.
 """
 
@@ -25,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,9 @@ from tests.programs import free_port, wait_for
 
 SERVED = Path(served.__file__).parent
 GATEWAY, UNGUARDED, DISABLED = "gateway", "gateway, unguarded", "gateway, BREAKER_ENABLED=false"
+KEPT, HIT = "gateway, answer kept", "gateway, kept, max-age"
 BARE, BARE_CALLS = "bare DRF view", "bare DRF view, one requests.get"
-ROWS = (GATEWAY, UNGUARDED, DISABLED, BARE, BARE_CALLS)
+ROWS = (GATEWAY, UNGUARDED, DISABLED, KEPT, HIT, BARE, BARE_CALLS)
 CALL, ANSWERS, CALLS = "/api/v1/mifos/maker/clients?limit=1", "/answers", "/calls"
 CONNECTIONS = 12
 """As many as one worker's bulkhead has places."""
@@ -63,7 +66,8 @@ LATENCY = Course(
     name="gateway-latency", title=f"A request, {CONNECTIONS} connections without a pause", rows=ROWS, ranks=(90, 99)
 )
 ALONE = Course(name="gateway-alone", title="A request, 1 connection", rows=ROWS, ranks=(90, 99))
-FIRST = Course(name="gateway-first", title="The slowest of the first requests to fresh workers", rows=ROWS)
+FRESH = tuple(row for row in ROWS if row != HIT)  # which is served by the same workers as KEPT
+FIRST = Course(name="gateway-first", title="The slowest of the first requests to fresh workers", rows=FRESH)
 COURSES = (RATE, CPU, LATENCY, ALONE, FIRST)
 
 
@@ -75,10 +79,11 @@ class Contestant:
     port: int
     path: str
     token: str = ""
+    fields: tuple[str, ...] = ()
 
     @property
     def request(self) -> bytes:
-        return get(self.port, self.path, f"Authorization: Token {self.token}")
+        return get(self.port, self.path, f"Authorization: Token {self.token}", *self.fields)
 
     @property
     def workers(self) -> list[int]:
@@ -127,7 +132,7 @@ def _cpu(pid: int) -> float:
 
 def measure(courses: Sequence[Course], effort: Effort, url: str) -> Measured:
     with tempfile.TemporaryDirectory() as folder, _contestants(Path(folder), url) as found:
-        first = {name: Figure(values=[contestant.first_call()]) for name, contestant in found.items()}
+        first = {name: Figure(values=[found[name].first_call()]) for name in FRESH}
         if FIRST in courses:
             yield FIRST, first
         crowded = [course for course in (RATE, CPU, LATENCY) if course in courses]
@@ -230,6 +235,8 @@ def _contestants(folder: Path, redis_url: str) -> Iterator[dict[str, Contestant]
             DISABLED: Contestant(
                 **here.serve("config.wsgi", BREAKER_ENABLED="false", BREAKER_NAMESPACE="disabled"), **call
             ),
+            KEPT: (kept := Contestant(**here.serve("config.wsgi", GATEWAY_CACHED_ROUTES="clients*=600"), **call)),
+            HIT: replace(kept, fields=("Cache-Control: max-age=600",)),
             BARE: Contestant(**bare, path=ANSWERS),
             BARE_CALLS: Contestant(**bare, path=CALLS),
         }
