@@ -348,3 +348,39 @@ def test_the_history_leads_to_the_breaker(admin_client: Client, breaker: SharedC
     assert address is not None
     assert address in admin_client.get("/admin/").content.decode()
     assert admin_client.get(address, follow=True).status_code == 200
+
+
+@pytest.fixture
+def housekeeper() -> Client:
+    """May delete accounts, and knows nothing of breakers."""
+    user = person(name="hans")
+    user.user_permissions.add(*Permission.objects.filter(codename__in=("view_user", "delete_user")))
+    return browser(user)
+
+
+@pytest.fixture
+def actor(breaker: SharedCircuitBreaker) -> User:
+    """Stands for all who act by the API."""
+    operations.act(["x"], "open", actor="desk", source="api", reason="the auditors are in the house")
+    return LogEntry.objects.get().user
+
+
+def test_an_account_that_acted_is_not_deleted_with_what_it_did(housekeeper: Client, actor: User) -> None:
+    address = f"/admin/auth/user/{actor.pk}/delete/"
+    answers = housekeeper.get(address), housekeeper.post(address, {"post": "yes"})
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert LogEntry.objects.filter(user=actor).exists()
+
+
+def test_nor_with_others_at_once_and_no_reason_is_read_out(housekeeper: Client, actor: User) -> None:
+    chosen = {"action": "delete_selected", "_selected_action": [actor.pk]}
+    page = housekeeper.post("/admin/auth/user/", chosen)
+    assert (page.status_code, "auditors" in page.content.decode()) == (200, False)
+    assert housekeeper.post("/admin/auth/user/", chosen | {"post": "yes"}).status_code == 403
+    assert LogEntry.objects.filter(user=actor).exists()
+
+
+def test_an_account_that_never_acted_can_be_deleted(housekeeper: Client) -> None:
+    idle = person(name="ida")
+    assert housekeeper.post(f"/admin/auth/user/{idle.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(username="ida").exists()
