@@ -111,6 +111,63 @@ def test_who_operates_gets_the_acts_that_fit(viewer: Client, operator: Client) -
     assert "act?action" not in see(viewer)
 
 
+# -- kept live ---------------------------------------------------------------------------------------------------------
+
+LIVE = PAGE + "live"
+
+
+@pytest.mark.parametrize("span", detail.SPANS)
+def test_the_page_says_whom_its_script_asks_and_what_time_it_is(house: House, viewer: Client, span: str) -> None:
+    house.advance(3600)  # ahead of the browser's clock
+    page = see(viewer, span=span)
+    (now,) = re.findall(rf'<div id="live" data-live="{LIVE}" data-login="/admin/login/" data-now="(\d+)">', page)
+    assert int(now) == pytest.approx(timeline.now().timestamp() * 1000, abs=1)
+
+
+def test_the_time_is_a_number_in_a_language_that_parts_thousands(viewer: Client, settings: Any) -> None:
+    settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = "de", True
+    assert re.search(r'data-now="\d+"', see(viewer))
+
+
+def test_what_is_now_comes_alone_and_says_when_it_was_read(house: House, operator: Client) -> None:
+    act("open")
+    answer = operator.get(LIVE)
+    assert words(answer.content.decode()).startswith("▲ OPEN since")
+    assert b'id="act-release"' in answer.content
+    assert int(answer["X-Breaker-At"]) == pytest.approx(timeline.now().timestamp() * 1000, abs=1000)
+
+
+def test_what_only_counts_on_is_not_sent_again(house: House, breaker: SharedCircuitBreaker, viewer: Client) -> None:
+    fail(breaker, 5)
+    etag = viewer.get(LIVE)["ETag"]
+    house.advance(1)
+    same = viewer.get(LIVE, headers={"If-None-Match": etag})
+    assert (same.status_code, same.content) == (304, b"")
+    act("reset")
+    assert viewer.get(LIVE, headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_the_tab_tells_of_trouble(breaker: SharedCircuitBreaker, viewer: Client) -> None:
+    assert 'id="summary" data-title="x" data-tone="calm"' in viewer.get(LIVE).content.decode()
+    fail(breaker, 5)
+    assert 'data-title="▲ x: OPEN" data-tone="trouble"' in viewer.get(LIVE).content.decode()
+    assert "<title>▲ x: OPEN</title>" in see(viewer)
+    act("disable")
+    assert 'data-title="○ x: DISABLED" data-tone="watch"' in viewer.get(LIVE).content.decode()
+
+
+def test_what_is_now_is_not_for_who_may_not_see(client: Client) -> None:
+    assert client.get(LIVE).status_code == 401
+    assert browser(person(name="nora")).get(LIVE).status_code == 403
+
+
+def test_what_is_now_needs_no_database(viewer: Client) -> None:
+    viewer.get(LIVE)
+    with CaptureQueriesContext(connection) as asked:
+        viewer.get(LIVE)
+    assert len(asked) == 0
+
+
 # -- who may, and what there is ----------------------------------------------------------------------------------------
 
 
