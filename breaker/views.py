@@ -189,7 +189,6 @@ class BreakerView(APIView):
         examples=[OpenApiExample("Calm", value=_ENTRY, response_only=True, status_codes=["200"])],
     )
     def get(self, request: Request, name: str) -> Response:
-        known(name)
         return _entry(name)
 
 
@@ -250,6 +249,7 @@ def known(name: str) -> None:
 def _entry(name: str) -> Response:
     entries = queries.status([name]).entries
     if not entries:
+        known(name)
         raise Away("What all workers share went away just now, so the breaker's state is not known.")
     (entry,) = entries
     return Response(entry.as_dict(), headers={"Cache-Control": "no-store"})

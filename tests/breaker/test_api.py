@@ -127,6 +127,20 @@ def test_an_unknown_breaker_is_not_there(path: str) -> None:
     assert "no breaker 'y'; the closest is x" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("path", ["x", "x/open"])
+def test_who_asks_for_one_breaker_has_no_other_read(house: House, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    create_circuit_breaker(name="y")
+    read: list[Any] = []
+
+    def load(names: Any = None, **more: Any) -> Any:
+        read.append(names)
+        return house.store.load(names, **more)
+
+    monkeypatch.setattr(house.cable, "load", load, raising=False)
+    assert (act(path) if "/" in path else ask(path, view=True)).status_code == 200
+    assert {tuple(names or ()) for names in read} == {("x",)}
+
+
 def test_an_unknown_act_is_not_there() -> None:
     assert act("x/explode").status_code == 404
 
