@@ -8,9 +8,11 @@ from typing import Any
 
 from django import forms
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from breaker.operations import LONGEST_REASON, LONGEST_SECONDS, TITLES
+from breaker.queries import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +58,37 @@ ACTS = {
     ),
     "enable": Kind(
         title=TITLES["enable"],
-        means=_("The breaker guards its calls again, also where its options say otherwise."),
+        means=_(
+            "The breaker guards its calls again, also where its options say otherwise. "
+            "It closes, also if it was open, and counts afresh."
+        ),
         lasts="released",
     ),
 }
+_ALREADY = {
+    "open": _("is forced open already"),
+    "close": _("is forced closed already"),
+    "release": _("has nothing to release"),
+    "disable": _("is disabled already"),
+    "enable": _("is enabled already"),
+}
+
+
+def note(action: str, entry: Entry) -> str:
+    """What an operator should know of this breaker before the act: that it is so already, or closes what is open."""
+    is_so = {
+        "open": entry.forced == "open",
+        "close": entry.forced == "closed",
+        "release": not entry.forced,
+        "disable": not entry.enabled,
+        "enable": entry.enabled,
+    }
+    said = [str(_ALREADY[action])] if is_so.get(action) else []
+    if action in ("release", "enable") and entry.computed_state != "CLOSED":
+        said.append(gettext("closes, though by itself it is %s") % entry.computed_state.replace("_", "-"))
+    return "; ".join(said)
+
+
 DURATIONS = {
     "300": _("for 5 minutes"),
     "3600": _("for 1 hour"),

@@ -133,6 +133,38 @@ def test_forced_and_computed_stand_side_by_side(operator: Client, breaker: Share
     assert "x ● CLOSED, forced closedOPEN100.0 %" in text
 
 
+def test_enable_says_that_it_closes(operator: Client, breaker: SharedCircuitBreaker) -> None:
+    text = words(operator.get(ACT, {"action": "enable", "name": "x"}).content.decode())
+    assert "It closes, also if it was open, and counts afresh." in text
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "told"),
+    [
+        ("open", "open", "is forced open already"),
+        ("close", "close", "is forced closed already"),
+        ("release", None, "has nothing to release; closes, though by itself it is OPEN"),
+        ("release", "close", "closes, though by itself it is OPEN"),
+        ("disable", "disable", "is disabled already"),
+        ("enable", None, "is enabled already; closes, though by itself it is OPEN"),
+        ("enable", "disable", "closes, though by itself it is OPEN"),
+    ],
+)
+def test_what_an_act_does_not_do_or_does_besides_is_marked_at_each(
+    operator: Client, breaker: SharedCircuitBreaker, action: str, before: str | None, told: str
+) -> None:
+    fail(breaker, 5)
+    if before:
+        operations.act(["x"], before, actor="ada", source="command", reason="before")
+    page = words(operator.get(ACT, {"action": action, "name": "x"}).content.decode())
+    assert f"%▲ {told}" in page.split("Note")[1]
+
+
+def test_what_an_act_does_to_is_not_marked(operator: Client, breaker: SharedCircuitBreaker) -> None:
+    for action in ("open", "close", "disable", "reset"):
+        assert "%▲" not in words(operator.get(ACT, {"action": action, "name": "x"}).content.decode())
+
+
 # -- what is not done --------------------------------------------------------------------------------------------------
 
 
