@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import DatabaseError
 from django.test import Client
 from rest_framework.test import APIRequestFactory, force_authenticate
@@ -183,6 +184,27 @@ def test_without_the_database_nothing_is_done_and_said(
     assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
     assert "the database" in answer.json()["message"]
     assert breaker.current_state == "closed"
+
+
+def test_an_act_that_holds_but_is_not_logged_is_done_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(**fields: Any) -> Any:
+        raise DatabaseError("away")
+
+    assert "warning" not in act("x/disable").json()
+    monkeypatch.setattr(LogEntry.objects, "create", away)
+    answer = act("x/open")
+    assert (answer.status_code, answer.json()["forced"]) == (200, "open")
+    assert answer.json()["warning"] == "Django's log could not be written: away"
+
+
+def test_an_act_that_holds_but_whose_row_says_pending_is_done_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(row: OperatorAct) -> None:
+        raise DatabaseError("away")
+
+    monkeypatch.setattr(operations, "_record", lambda **fields: OperatorAct(**fields))
+    monkeypatch.setattr(OperatorAct, "save", away)
+    answer = act("x/open")
+    assert (answer.status_code, answer.json()["warning"]) == (200, "its row still says pending: away")
 
 
 def test_a_django_user_may_by_permission(admin_user: Any) -> None:
