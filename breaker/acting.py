@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from datetime import timezone as zone
 from typing import Any
 
 from django import forms
@@ -115,7 +116,10 @@ class ActForm(forms.Form):
         input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"],
     )
     offset = forms.IntegerField(
-        required=False, min_value=-24 * 60, max_value=24 * 60, widget=forms.HiddenInput(attrs={"data-offset": ""})
+        required=False,
+        min_value=1 - 24 * 60,
+        max_value=24 * 60 - 1,
+        widget=forms.HiddenInput(attrs={"data-offset": ""}),
     )
     """Minutes from the operator's time to UTC; a script sets it, and says so beside the field."""
 
@@ -144,14 +148,12 @@ class ActForm(forms.Form):
         if not given.get("until"):
             self.add_error("until", _("Say until when."))
             return
-        try:
-            until = given["until"].replace(tzinfo=UTC) + timedelta(minutes=given.get("offset") or 0)
-        except OverflowError:  # the last day of the calendar, elsewhere
-            until = datetime.max.replace(tzinfo=UTC)
+        there = zone(-timedelta(minutes=given.get("offset") or 0))
+        until = given["until"].replace(tzinfo=there)
         seconds = (until - timezone.now()).total_seconds()
         if seconds <= 0:
             self.add_error("until", _("That time has passed."))
         elif seconds > LONGEST_SECONDS:
             self.add_error("until", _("At most 366 days."))
         else:
-            given |= {"for_seconds": seconds, "how_long": f"until {until:%Y-%m-%d %H:%M} UTC"}
+            given |= {"for_seconds": seconds, "how_long": gettext("until %s") % f"{until:%Y-%m-%d %H:%M %Z}"}

@@ -121,6 +121,16 @@ def test_until_a_time_in_the_operators_zone(operator: Client, breaker: SharedCir
     assert f"until {then:%Y-%m-%d %H:}" in LogEntry.objects.get().get_change_message()
 
 
+@pytest.mark.parametrize(("offset", "zone"), [(0, "UTC"), (-330, "UTC+05:30"), (300, "UTC-05:00"), ("", "UTC")])
+def test_it_is_told_until_when_as_the_operator_gave_it(
+    operator: Client, breaker: SharedCircuitBreaker, offset: int | str, zone: str
+) -> None:
+    there = timezone.now() + timedelta(hours=2, minutes=-int(offset or 0))
+    given = {"lasts": "time", "until": f"{there:%Y-%m-%dT%H:%M}", "offset": offset}
+    answer = operator.post(ACT, asked(operator, "open") | given, follow=True)
+    assert f"Force open, until {there:%Y-%m-%d %H:%M} {zone}: x." in words(answer.content.decode())
+
+
 def test_reset_and_release_ask_for_no_duration(operator: Client, breaker: SharedCircuitBreaker) -> None:
     for action in ("reset", "release"):
         assert b'name="lasts"' not in operator.get(ACT, {"action": action, "name": "x"}).content
@@ -184,7 +194,7 @@ def test_without_a_reason_nothing_is_done(operator: Client, breaker: SharedCircu
         ({"lasts": "time", "until": "soon"}, "Enter a valid date/time."),
         ({"lasts": "time", "until": "2001-01-01T00:00"}, "That time has passed."),
         ({"lasts": "time", "until": "2101-01-01T00:00"}, "At most 366 days."),
-        ({"lasts": "time", "until": "9999-12-31T23:59", "offset": "1440"}, "At most 366 days."),
+        ({"lasts": "time", "until": "9999-12-31T23:59", "offset": "1439"}, "At most 366 days."),
     ],
 )
 def test_a_bad_duration(operator: Client, breaker: SharedCircuitBreaker, given: dict[str, str], said: str) -> None:
