@@ -31,7 +31,7 @@ from breaker.charts import Axis, Chart
 from breaker.dashboard import Card
 from breaker.engine.window import Totals
 from breaker.models import BreakerEvent
-from breaker.origins import origins
+from breaker.origins import is_switched, origins
 from breaker.timeline import Point, Span, Summary
 
 log = logging.getLogger("breaker")
@@ -97,6 +97,17 @@ class Tab:
         return cls(title=card.label if calm else f"{card.shape} {card.label}: {card.shown}", tone=tone)
 
 
+def said(card: Card) -> list[tuple[str, datetime | None]]:
+    """All that operators say of a breaker now, and until when; None: until released."""
+    entry, snapshot = card.entry, card.entry.snapshot
+    found = []
+    if is_switched(entry) and not (entry.enabled and entry.policy.enabled):  # to enable what is so is no more to say
+        found.append((_("enabled") if entry.enabled else _("disabled"), snapshot.switch_until))
+    if entry.forced:
+        found.append((_("forced %s") % entry.forced, snapshot.force_until))
+    return [(text, None if until is None else datetime.fromtimestamp(until / 1000, UTC)) for text, until in found]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Past:
     """The history of one span."""
@@ -159,10 +170,8 @@ def _show(
     now = timeline.now()
     context = admin.site.each_context(request) | {
         "title": card.label if card else name,
-        "name": name,
         "asked": asked,
-        "card": card,
-        "tab": Tab.of(name, card),
+        **_head(name, card),
         "settings": origins(card.entry) if card else [],
         "past": past,
         "charts": drawn,
@@ -191,13 +200,16 @@ def live(request: HttpRequest, name: str) -> HttpResponse:
     card = next(iter(pages.cards_of([name])), None)
     read_at = card.entry.now if card else round(timeline.now().timestamp() * 1000)
     # Without `now`: the script counts, and what is the same need not be sent again.
-    context = {"name": name, "card": card, "tab": Tab.of(name, card), "operates": operates}
-    body = render_to_string("breaker/detail_head.html", context).encode()
+    body = render_to_string("breaker/detail_head.html", _head(name, card) | {"operates": operates}).encode()
     etag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "X-Breaker-At": str(read_at), "X-Breaker-Age": "0"}
     if request.headers.get("If-None-Match") == etag:
         return HttpResponse(status=304, headers=headers)
     return HttpResponse(body, headers=headers)
+
+
+def _head(name: str, card: Card | None) -> dict[str, Any]:
+    return {"name": name, "card": card, "tab": Tab.of(name, card), "said": said(card) if card else []}
 
 
 def _past(name: str, asked: Asked) -> Past:

@@ -105,6 +105,24 @@ def test_the_operators_word_beside_the_computed_state(
     )
 
 
+def test_disabled_and_forced_are_both_shown(viewer: Client) -> None:
+    act("open", for_seconds=600)
+    act("disable")
+    head = words(see(viewer))
+    assert re.search(
+        r"An operator says disabled, until released; forced open, until \S+ UTC \(10 min\) By itself", head
+    )
+
+
+def test_what_the_options_say_is_not_put_down_to_an_operator(viewer: Client) -> None:
+    create_circuit_breaker(name="y", enabled=False)
+    other = "/admin/breaker/y/"
+    assert "An operator says nothing Its options say disabled By" in words(viewer.get(other).content.decode())
+    operations.act(["y"], "enable", actor="ada", source="command", reason="a test")
+    assert "An operator says enabled, until released Its" in words(viewer.get(other).content.decode())
+    assert "Its options say" not in words(see(viewer))
+
+
 def test_who_operates_gets_the_acts_that_fit(viewer: Client, operator: Client) -> None:
     link = "/admin/breaker/act?action=open&amp;name=x"
     assert link in see(operator)
