@@ -89,10 +89,10 @@ def test_an_open_breaker(house: House, breaker: SharedCircuitBreaker, viewer: Cl
 
 
 def test_the_latency_of_now(house: House, breaker: SharedCircuitBreaker, viewer: Client) -> None:
-    assert "Calls in the window 0 p50 - p95 - p99 -" in words(see(viewer))
+    assert "Calls in the window 0 p50 / p95 / p99 - / - / -" in words(see(viewer))
     for seconds in (0.1, 0.2, 4.0):
         breaker.call(house.advance, seconds)
-    assert "Calls in the window 3 p50 201 ms p95 3.96 s p99 3.96 s" in words(see(viewer))
+    assert "Calls in the window 3 p50 / p95 / p99 201 ms / 3.96 s / 3.96 s" in words(see(viewer))
 
 
 def test_the_operators_word_beside_the_computed_state(
