@@ -296,6 +296,16 @@ def test_each_span_has_its_charts(house: House, breaker: SharedCircuitBreaker, v
     assert f'href="?span={span}" aria-current="true"' in page
 
 
+def test_what_differs_in_a_chart_differs_not_by_colour_alone(
+    house: House, breaker: SharedCircuitBreaker, viewer: Client
+) -> None:
+    fail(breaker, 5)
+    house.advance(10)
+    page = see(viewer)
+    hatched = set(re.findall(r'<\w+ class="(?:data |shade-)(\w+)" fill="url\(#hatch-\1\)"', page))
+    assert hatched == set(re.findall(r'<pattern id="hatch-(\w+)"', page)) == {"timeouts", "rejects", "half"}
+
+
 def test_a_chart_says_in_words_what_it_shows(house: House, breaker: SharedCircuitBreaker, viewer: Client) -> None:
     outage(house, breaker)
     page = see(viewer)
