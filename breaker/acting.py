@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from datetime import timezone as zone
 from typing import Any
 
 from django import forms
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from breaker.operations import LONGEST_REASON, LONGEST_SECONDS, TITLES
+from breaker.queries import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +59,37 @@ ACTS = {
     ),
     "enable": Kind(
         title=TITLES["enable"],
-        means=_("The breaker guards its calls again, also where its options say otherwise."),
+        means=_(
+            "The breaker guards its calls again, also where its options say otherwise. "
+            "It closes, also if it was open, and counts afresh."
+        ),
         lasts="released",
     ),
 }
+_ALREADY = {
+    "open": _("is forced open already"),
+    "close": _("is forced closed already"),
+    "release": _("has nothing to release"),
+    "disable": _("is disabled already"),
+    "enable": _("is enabled already"),
+}
+
+
+def note(action: str, entry: Entry) -> str:
+    """What an operator should know of this breaker before the act: that it is so already, or closes what is open."""
+    is_so = {
+        "open": entry.forced == "open",
+        "close": entry.forced == "closed",
+        "release": not entry.forced,
+        "disable": not entry.enabled,
+        "enable": entry.enabled,
+    }
+    said = [str(_ALREADY[action])] if is_so.get(action) else []
+    if action in ("release", "enable") and entry.computed_state != "CLOSED":
+        said.append(gettext("closes, though by itself it is %s") % entry.computed_state.replace("_", "-"))
+    return "; ".join(said)
+
+
 DURATIONS = {
     "300": _("for 5 minutes"),
     "3600": _("for 1 hour"),
@@ -86,7 +116,10 @@ class ActForm(forms.Form):
         input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"],
     )
     offset = forms.IntegerField(
-        required=False, min_value=-24 * 60, max_value=24 * 60, widget=forms.HiddenInput(attrs={"data-offset": ""})
+        required=False,
+        min_value=1 - 24 * 60,
+        max_value=24 * 60 - 1,
+        widget=forms.HiddenInput(attrs={"data-offset": ""}),
     )
     """Minutes from the operator's time to UTC; a script sets it, and says so beside the field."""
 
@@ -115,14 +148,12 @@ class ActForm(forms.Form):
         if not given.get("until"):
             self.add_error("until", _("Say until when."))
             return
-        try:
-            until = given["until"].replace(tzinfo=UTC) + timedelta(minutes=given.get("offset") or 0)
-        except OverflowError:  # the last day of the calendar, elsewhere
-            until = datetime.max.replace(tzinfo=UTC)
+        there = zone(-timedelta(minutes=given.get("offset") or 0))
+        until = given["until"].replace(tzinfo=there)
         seconds = (until - timezone.now()).total_seconds()
         if seconds <= 0:
             self.add_error("until", _("That time has passed."))
         elif seconds > LONGEST_SECONDS:
             self.add_error("until", _("At most 366 days."))
         else:
-            given |= {"for_seconds": seconds, "how_long": f"until {until:%Y-%m-%d %H:%M} UTC"}
+            given |= {"for_seconds": seconds, "how_long": gettext("until %s") % f"{until:%Y-%m-%d %H:%M %Z}"}

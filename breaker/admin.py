@@ -1,11 +1,14 @@
 """The breakers in the admin: the dashboard, each breaker's page, and operators' acts and events, to read
-and not to change."""
+and not to change, nor to delete with the account that acted."""
 
 import contextlib
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
 from django.db import Error as DatabaseFailure
 from django.db.models import QuerySet
 from django.forms import Script
@@ -136,12 +139,34 @@ def _export(chosen: QuerySet[BreakerEvent], form: str) -> HttpResponseBase:
     return exports.answer(rows, file="breaker-events", form=form, columns=timeline.EVENT_COLUMNS)
 
 
+class KeepsWhoActed:
+    """Over the project's own admin of users: an account's entries in Django's log would be deleted with it, and the
+    page that asks would read them out, reasons and all, to who may see no breaker."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        may: bool = super().has_delete_permission(request, obj)  # type: ignore[misc]
+        return may and not (obj is not None and _acted(obj))
+
+
+def _acted(user: Any) -> bool:
+    breakers = ContentType.objects.get_for_model(Breaker, for_concrete_model=False)
+    return LogEntry.objects.filter(user=user, content_type=breakers).exists()
+
+
+def _keep_who_acted(site: admin.AdminSite) -> None:
+    users = get_user_model()
+    if site.is_registered(users) and not isinstance(chosen := site.get_model_admin(users), KeepsWhoActed):
+        site.unregister(users)
+        site.register(users, type(type(chosen).__name__, (KeepsWhoActed, type(chosen)), {}))
+
+
 def _add(site: admin.AdminSite) -> None:
     """Have the dashboard's addresses before the site's own, and a breaker's page, which takes any name, before the
     last one, which takes everything; whichever site the project has chosen."""
     inherited = site.get_urls
 
     def get_urls() -> list[Any]:
+        _keep_who_acted(site)  # not before: by now every app has registered its admin
         *own, last = inherited()
         return [*pages.urls(site), *own, detail.url(site), last]
 

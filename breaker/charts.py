@@ -23,6 +23,7 @@ PIXELS = 140
 TOP = 8
 """Pixels above it."""
 NONE = "-"
+HATCHED = ("timeouts", "rejects")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,8 @@ class Series:
     path: str
     value: str
     """Over the whole span."""
+    hatched: bool = False
+    """Told by a pattern too, for who cannot tell its colour from its neighbour's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +204,8 @@ def _outcomes(points: Sequence[Point], axis: Axis, every: Totals) -> Chart:
             if count
         ]
         below = [under + count for under, count in zip(below, counts, strict=True)]
-        series.append(Series(key=key, label=label, path="".join(bars), value=f"{getattr(every, key):,}"))
+        value, hatched = f"{getattr(every, key):,}", key in HATCHED
+        series.append(Series(key=key, label=label, path="".join(bars), value=value, hatched=hatched))
     return Chart(
         key="outcomes",
         title=_("Calls per %s") % _step(axis.step),

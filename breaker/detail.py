@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,19 +18,20 @@ from django.core.paginator import Page, Paginator
 from django.db import Error as DatabaseFailure
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLResolver, include, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_GET, require_safe
 
 from breaker import charts, conf, exports, pages, queries, timeline
 from breaker.charts import Axis, Chart
 from breaker.dashboard import Card
 from breaker.engine.window import Totals
 from breaker.models import BreakerEvent
-from breaker.origins import origins
+from breaker.origins import is_switched, origins
 from breaker.timeline import Point, Span, Summary
 
 log = logging.getLogger("breaker")
@@ -45,7 +47,9 @@ EVENTS_ON_A_PAGE = 25
 STATES = 100
 """In the list; a breaker that flaps for a month has more than a page can show."""
 RENEW = {"15m": 10, "1h": 10}
-"""Seconds after which the page renews itself; the longer spans change too little."""
+"""Seconds after which the history renews itself; the longer spans change too little. What is now is renewed always."""
+TABS = {"open": "trouble", "half": "watch"}
+"""What title and icon of the tab follow, as on the dashboard."""
 TONES = {"CLOSED": ("closed", "●"), "OPEN": ("open", "▲"), "HALF_OPEN": ("half", "◐")}
 DATA = ("numbers", "states", "events")
 
@@ -77,6 +81,31 @@ class Asked:
     def query(self, **other: Any) -> str:
         said = {"span": self.span, "kind": self.kind, "ever": "1" if self.ever else "", **other}
         return urlencode({key: value for key, value in said.items() if value})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tab:
+    title: str
+    tone: str = "calm"
+
+    @classmethod
+    def of(cls, name: str, card: Card | None) -> Tab:
+        if card is None:
+            return cls(title=name)
+        calm = card.tone == "closed" and not card.held
+        tone = "calm" if calm else TABS.get(card.tone, "watch")
+        return cls(title=card.label if calm else f"{card.shape} {card.label}: {card.shown}", tone=tone)
+
+
+def said(card: Card) -> list[tuple[str, datetime | None]]:
+    """All that operators say of a breaker now, and until when; None: until released."""
+    entry, snapshot = card.entry, card.entry.snapshot
+    found = []
+    if is_switched(entry) and not (entry.enabled and entry.policy.enabled):  # to enable what is so is no more to say
+        found.append((_("enabled") if entry.enabled else _("disabled"), snapshot.switch_until))
+    if entry.forced:
+        found.append((_("forced %s") % entry.forced, snapshot.force_until))
+    return [(text, None if until is None else datetime.fromtimestamp(until / 1000, UTC)) for text, until in found]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,11 +167,11 @@ def _show(
 ) -> HttpResponse:
     threshold = card.entry.policy.error_threshold_percentage if card else None
     drawn: list[Chart] = charts.charts(past.points, past.axis, threshold) if past else []
+    now = timeline.now()
     context = admin.site.each_context(request) | {
         "title": card.label if card else name,
-        "name": name,
         "asked": asked,
-        "card": card,
+        **_head(name, card),
         "settings": origins(card.entry) if card else [],
         "past": past,
         "charts": drawn,
@@ -152,12 +181,35 @@ def _show(
         "files": [(of, [(form, asked.query(of=of, format=form)) for form in exports.FORMATS]) for of in DATA],
         "operates": pages.may_operate(request.user),
         "keeps_history": conf.keeps_history(),
-        "now": timeline.now(),
+        "now": now,
+        "now_ms": round(now.timestamp() * 1000),
         "renew": RENEW.get(asked.span, 0),
         "newer": asked.query(p=past.events.previous_page_number()) if past and past.events.has_previous() else "",
         "older": asked.query(p=past.events.next_page_number()) if past and past.events.has_next() else "",
     }
     return TemplateResponse(request, "breaker/detail.html", context, status=status)
+
+
+@never_cache
+@require_GET
+def live(request: HttpRequest, name: str) -> HttpResponse:
+    """The page's head, to the dashboard's script as `pages.live` is: it needs no database while who asks is known."""
+    operates = pages.door.operates(request)
+    if operates is None:
+        return pages.live(request)  # which says why
+    card = next(iter(pages.cards_of([name])), None)
+    read_at = card.entry.now if card else round(timeline.now().timestamp() * 1000)
+    # Without `now`: the script counts, and what is the same need not be sent again.
+    body = render_to_string("breaker/detail_head.html", _head(name, card) | {"operates": operates}).encode()
+    etag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    headers = {"ETag": etag, "X-Breaker-At": str(read_at), "X-Breaker-Age": "0"}
+    if request.headers.get("If-None-Match") == etag:
+        return HttpResponse(status=304, headers=headers)
+    return HttpResponse(body, headers=headers)
+
+
+def _head(name: str, card: Card | None) -> dict[str, Any]:
+    return {"name": name, "card": card, "tab": Tab.of(name, card), "said": said(card) if card else []}
 
 
 def _past(name: str, asked: Asked) -> Past:
@@ -233,5 +285,9 @@ def _state(span: Span) -> dict[str, Any]:
 _NOTHING = Point(at=datetime.fromtimestamp(0, UTC), totals=Totals(), seconds_open=0.0)
 
 
-def url(site: admin.AdminSite) -> URLPattern:
-    return path("breaker/<str:name>/", site.admin_view(page), name="breaker_breaker_detail")
+def url(site: admin.AdminSite) -> URLResolver:
+    own = [
+        path("", site.admin_view(page), name="breaker_breaker_detail"),
+        path("live", live, name="breaker_breaker_detail_live"),
+    ]
+    return path("breaker/<str:name>/", include(own))

@@ -24,7 +24,7 @@ from django.utils.translation import gettext_lazy as _
 from breaker import conf, queries
 from breaker.engine import desk, machine
 from breaker.engine.machine import Act, Action, Snapshot, Standing
-from breaker.engine.policy import Policy
+from breaker.engine.policy import NAME_PATTERN, Policy
 from breaker.engine.stores.base import StoreError
 from breaker.models import Breaker, OperatorAct
 from breaker.registry import registry
@@ -35,6 +35,8 @@ ACTIONS = tuple(action.value for action in Action)
 LONGEST_SECONDS = 366 * 24 * 3600
 LONGEST_REASON = 2000
 LONGEST_ACTOR = 200
+NAMED = 5
+"""Breakers that are named, the nearest, to who asks for one that is not there."""
 _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 """No database holds half a character, nor PostgreSQL NUL. A command's line that is no UTF-8 brings the former."""
 
@@ -49,7 +51,7 @@ TITLES = {
 
 
 class UnknownBreaker(LookupError):
-    """A name that no breaker bears; the message says which there are, and which is closest."""
+    """A name that no breaker bears; the message says which is closest, and which others are near."""
 
 
 class ActRefused(ValueError):
@@ -133,16 +135,23 @@ def _check(action: str, actor: str, reason: str, for_seconds: float | None) -> N
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises UnknownBreaker for the first name that no breaker bears."""
-    status = queries.status()
-    known = [entry.name for entry in status.entries]
+    """Raises UnknownBreaker for the first name that no breaker bears; only then are all breakers read."""
+    possible = [name for name in names if NAME_PATTERN.fullmatch(name)]
+    known = {entry.name for entry in queries.status(possible).entries}
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            closest = f"; the closest is {close[0]}" if close else ""
-            away = registry.sync.shared is not None and not status.shared
-            unseen = " here; the shared store is away, so other processes' are not seen" if away else ""
-            raise UnknownBreaker(f"no breaker {name!r}{closest}; there are {', '.join(known) or 'none'}{unseen}")
+            raise UnknownBreaker(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    status = queries.status()
+    known = [entry.name for entry in status.entries]
+    nearest = difflib.get_close_matches(name, known, n=NAMED, cutoff=0.0)
+    closest = f"; the closest is {nearest[0]}" if nearest else ""
+    few = known if len(known) <= NAMED else [*nearest, f"{len(known) - NAMED} more"]
+    away = registry.sync.shared is not None and not status.shared
+    unseen = " here; the shared store is away, so other processes' are not seen" if away else ""
+    return f"no breaker {name!r}{closest}; there are {', '.join(few) or 'none'}{unseen}"
 
 
 def _act_on(name: str, said: Mapping[str, Any], over: str | None) -> Done:

@@ -51,7 +51,7 @@ def origins(entry: Entry) -> list[Setting]:
 def _setting(entry: Entry, option: str, default: Any) -> Setting:
     value = getattr(entry.policy, option)
     origin = _origin(entry, option, value, default)
-    if option == "enabled" and _is_switched(entry):
+    if option == "enabled" and is_switched(entry):
         value, origin = entry.enabled, _operator(entry, "enable", "disable")
     return Setting(
         option=option,
@@ -88,7 +88,8 @@ def _given(entry: Entry, option: str) -> tuple[Any, str]:
     return None, ""
 
 
-def _is_switched(entry: Entry) -> bool:
+def is_switched(entry: Entry) -> bool:
+    """Whether an operator has turned the guard on or off, whatever the options say."""
     snapshot = entry.snapshot
     return snapshot.switch is not None and (snapshot.switch_until is None or entry.now < snapshot.switch_until)
 

@@ -51,6 +51,12 @@ class EntrySerializer(serializers.Serializer[object]):
     options = OptionsSerializer()
 
 
+class ActedSerializer(EntrySerializer):
+    warning = serializers.CharField(
+        required=False, help_text="The act holds, but what should tell of it could not be written: why."
+    )
+
+
 class StatusDataSerializer(serializers.Serializer[object]):
     maker = serializers.DictField(child=EntrySerializer(), help_text="By method.")
     checker = serializers.DictField(child=EntrySerializer())

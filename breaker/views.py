@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from breaker import conf, operations, queries
 from breaker.operations import ActRefused, UnknownBreaker
 from breaker.serializers import (
+    ActedSerializer,
     ActSerializer,
     EntrySerializer,
     HealthSerializer,
@@ -189,7 +190,6 @@ class BreakerView(APIView):
         examples=[OpenApiExample("Calm", value=_ENTRY, response_only=True, status_codes=["200"])],
     )
     def get(self, request: Request, name: str) -> Response:
-        known(name)
         return _entry(name)
 
 
@@ -205,15 +205,22 @@ class ActView(APIView):
         "who, when, what, why and from where. "
         "`open` and `close` force the state, `disable` lets calls pass unguarded, and `enable` guards again, each for "
         "`forSeconds` or until released; `release` lifts a force, and `reset` lifts force and disable and closes it. "
-        "Needs the scope `operate`.",
+        "An act that holds is answered with 200, also when its row or its entry could not be written: then `warning` "
+        "says what is missing. Needs the scope `operate`.",
         parameters=[NAME, OpenApiParameter("action", str, OpenApiParameter.PATH, enum=operations.ACTIONS)],
         request=ActSerializer,
-        responses={200: EntrySerializer, **_ACT_ERRORS},
+        responses={200: ActedSerializer, **_ACT_ERRORS},
         examples=[
             OpenApiExample(
                 "Force open", value={"reason": "MIFOS is being upgraded", "forSeconds": 600}, request_only=True
             ),
             OpenApiExample("Done", value=_ENTRY | {"forced": "open"}, response_only=True, status_codes=["200"]),
+            OpenApiExample(
+                "Done, but not all of it is written",
+                value=_ENTRY | {"forced": "open", "warning": "Django's log could not be written: disk full"},
+                response_only=True,
+                status_codes=["200"],
+            ),
         ],
     )
     def post(self, request: Request, name: str, action: str) -> Response:
@@ -236,7 +243,7 @@ class ActView(APIView):
             raise Away("The act was not done: the database, which keeps who did it, is away.") from None
         if done.row.status == done.row.Status.FAILED:
             raise Away(f"{Away.default_detail} ({done.error})")
-        return _entry(name)
+        return _entry(name, warning=done.error)
 
 
 def known(name: str) -> None:
@@ -247,9 +254,11 @@ def known(name: str) -> None:
         raise NotFound(str(error)) from None
 
 
-def _entry(name: str) -> Response:
+def _entry(name: str, *, warning: str = "") -> Response:
     entries = queries.status([name]).entries
     if not entries:
+        known(name)
         raise Away("What all workers share went away just now, so the breaker's state is not known.")
     (entry,) = entries
-    return Response(entry.as_dict(), headers={"Cache-Control": "no-store"})
+    told = entry.as_dict() | ({"warning": warning} if warning else {})
+    return Response(told, headers={"Cache-Control": "no-store"})

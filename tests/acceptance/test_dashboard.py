@@ -198,6 +198,52 @@ def test_redis_that_is_away_is_said(site: Site, sit: Callable[..., Desk]) -> Non
     wait_for(lambda: all(site.gateway.status()["shared"] for _ in range(8)), "the state is shared")
 
 
+# -- one breaker's page ------------------------------------------------------------------------------------------------
+
+ONE = "/admin/breaker/MIFOS-Maker-get/"
+
+
+@pytest.mark.parametrize("span", ["1h", "30d"])
+def test_one_breakers_page_follows_an_outage(site: Site, sit: Callable[..., Desk], span: str) -> None:
+    page = sit("vera").go(f"{ONE}?span={span}")
+    state = page.locator("#summary .state")
+    expect(state).to_contain_text("CLOSED")
+    page.locator("figure .plot").first.hover()
+    site.fail()
+    expect(state).to_contain_text("OPEN", timeout=2_000)
+    expect(page).to_have_title("▲ Maker GET: OPEN")
+    expect(page.locator("#told")).to_have_text("Maker GET: OPEN")
+    site.calm()
+    expect(state).to_contain_text("CLOSED", timeout=2_000)
+
+
+def test_one_breakers_page_says_that_the_connection_was_lost(site: Site, sit: Callable[..., Desk]) -> None:
+    desk = sit("vera")
+    page = desk.go(f"{ONE}?span=24h")
+    desk.context.set_offline(True)
+    expect(page.locator("#lost")).to_contain_text("connection was lost")
+    desk.context.set_offline(False)
+    expect(page.locator("#lost")).to_be_hidden()
+    desk.complaints[:] = [one for one in desk.complaints if "ERR_INTERNET_DISCONNECTED" not in one]
+
+
+def test_one_breakers_page_says_that_the_session_has_ended(site: Site, sit: Callable[..., Desk]) -> None:
+    desk = sit("vera")
+    page = desk.go(ONE)
+    desk.context.clear_cookies()
+    expect(page.locator("#lost")).to_contain_text("Your session has ended")
+    expect(page.get_by_role("link", name="Sign in again")).to_be_visible()
+    desk.complaints[:] = [one for one in desk.complaints if "401" not in one]
+
+
+def test_one_breakers_page_counts_by_the_shared_clock(site: Site, sit: Callable[..., Desk]) -> None:
+    site.act("MIFOS-Maker-get", "open")
+    desk = sit("vera")
+    desk.page.clock.install(time=time.time() + 3600)
+    page = desk.go(ONE)
+    expect(page.locator("#summary [data-time=since]").first).to_have_text(re.compile(r"^\d+ s$"))
+
+
 # -- acting ------------------------------------------------------------------------------------------------------------
 
 ACTS = {

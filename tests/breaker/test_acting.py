@@ -121,6 +121,16 @@ def test_until_a_time_in_the_operators_zone(operator: Client, breaker: SharedCir
     assert f"until {then:%Y-%m-%d %H:}" in LogEntry.objects.get().get_change_message()
 
 
+@pytest.mark.parametrize(("offset", "zone"), [(0, "UTC"), (-330, "UTC+05:30"), (300, "UTC-05:00"), ("", "UTC")])
+def test_it_is_told_until_when_as_the_operator_gave_it(
+    operator: Client, breaker: SharedCircuitBreaker, offset: int | str, zone: str
+) -> None:
+    there = timezone.now() + timedelta(hours=2, minutes=-int(offset or 0))
+    given = {"lasts": "time", "until": f"{there:%Y-%m-%dT%H:%M}", "offset": offset}
+    answer = operator.post(ACT, asked(operator, "open") | given, follow=True)
+    assert f"Force open, until {there:%Y-%m-%d %H:%M} {zone}: x." in words(answer.content.decode())
+
+
 def test_reset_and_release_ask_for_no_duration(operator: Client, breaker: SharedCircuitBreaker) -> None:
     for action in ("reset", "release"):
         assert b'name="lasts"' not in operator.get(ACT, {"action": action, "name": "x"}).content
@@ -131,6 +141,38 @@ def test_forced_and_computed_stand_side_by_side(operator: Client, breaker: Share
     operator.post(ACT, asked(operator, "close"))
     text = words(operator.get(ACT, {"action": "release", "name": "x"}).content.decode())
     assert "x ● CLOSED, forced closedOPEN100.0 %" in text
+
+
+def test_enable_says_that_it_closes(operator: Client, breaker: SharedCircuitBreaker) -> None:
+    text = words(operator.get(ACT, {"action": "enable", "name": "x"}).content.decode())
+    assert "It closes, also if it was open, and counts afresh." in text
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "told"),
+    [
+        ("open", "open", "is forced open already"),
+        ("close", "close", "is forced closed already"),
+        ("release", None, "has nothing to release; closes, though by itself it is OPEN"),
+        ("release", "close", "closes, though by itself it is OPEN"),
+        ("disable", "disable", "is disabled already"),
+        ("enable", None, "is enabled already; closes, though by itself it is OPEN"),
+        ("enable", "disable", "closes, though by itself it is OPEN"),
+    ],
+)
+def test_what_an_act_does_not_do_or_does_besides_is_marked_at_each(
+    operator: Client, breaker: SharedCircuitBreaker, action: str, before: str | None, told: str
+) -> None:
+    fail(breaker, 5)
+    if before:
+        operations.act(["x"], before, actor="ada", source="command", reason="before")
+    page = words(operator.get(ACT, {"action": action, "name": "x"}).content.decode())
+    assert f"%▲ {told}" in page.split("Note")[1]
+
+
+def test_what_an_act_does_to_is_not_marked(operator: Client, breaker: SharedCircuitBreaker) -> None:
+    for action in ("open", "close", "disable", "reset"):
+        assert "%▲" not in words(operator.get(ACT, {"action": action, "name": "x"}).content.decode())
 
 
 # -- what is not done --------------------------------------------------------------------------------------------------
@@ -152,7 +194,7 @@ def test_without_a_reason_nothing_is_done(operator: Client, breaker: SharedCircu
         ({"lasts": "time", "until": "soon"}, "Enter a valid date/time."),
         ({"lasts": "time", "until": "2001-01-01T00:00"}, "That time has passed."),
         ({"lasts": "time", "until": "2101-01-01T00:00"}, "At most 366 days."),
-        ({"lasts": "time", "until": "9999-12-31T23:59", "offset": "1440"}, "At most 366 days."),
+        ({"lasts": "time", "until": "9999-12-31T23:59", "offset": "1439"}, "At most 366 days."),
     ],
 )
 def test_a_bad_duration(operator: Client, breaker: SharedCircuitBreaker, given: dict[str, str], said: str) -> None:
@@ -348,3 +390,39 @@ def test_the_history_leads_to_the_breaker(admin_client: Client, breaker: SharedC
     assert address is not None
     assert address in admin_client.get("/admin/").content.decode()
     assert admin_client.get(address, follow=True).status_code == 200
+
+
+@pytest.fixture
+def housekeeper() -> Client:
+    """May delete accounts, and knows nothing of breakers."""
+    user = person(name="hans")
+    user.user_permissions.add(*Permission.objects.filter(codename__in=("view_user", "delete_user")))
+    return browser(user)
+
+
+@pytest.fixture
+def actor(breaker: SharedCircuitBreaker) -> User:
+    """Stands for all who act by the API."""
+    operations.act(["x"], "open", actor="desk", source="api", reason="the auditors are in the house")
+    return LogEntry.objects.get().user
+
+
+def test_an_account_that_acted_is_not_deleted_with_what_it_did(housekeeper: Client, actor: User) -> None:
+    address = f"/admin/auth/user/{actor.pk}/delete/"
+    answers = housekeeper.get(address), housekeeper.post(address, {"post": "yes"})
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert LogEntry.objects.filter(user=actor).exists()
+
+
+def test_nor_with_others_at_once_and_no_reason_is_read_out(housekeeper: Client, actor: User) -> None:
+    chosen = {"action": "delete_selected", "_selected_action": [actor.pk]}
+    page = housekeeper.post("/admin/auth/user/", chosen)
+    assert (page.status_code, "auditors" in page.content.decode()) == (200, False)
+    assert housekeeper.post("/admin/auth/user/", chosen | {"post": "yes"}).status_code == 403
+    assert LogEntry.objects.filter(user=actor).exists()
+
+
+def test_an_account_that_never_acted_can_be_deleted(housekeeper: Client) -> None:
+    idle = person(name="ida")
+    assert housekeeper.post(f"/admin/auth/user/{idle.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(username="ida").exists()

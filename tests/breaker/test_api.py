@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import DatabaseError
 from django.test import Client
 from rest_framework.test import APIRequestFactory, force_authenticate
@@ -127,6 +128,20 @@ def test_an_unknown_breaker_is_not_there(path: str) -> None:
     assert "no breaker 'y'; the closest is x" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("path", ["x", "x/open"])
+def test_who_asks_for_one_breaker_has_no_other_read(house: House, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    create_circuit_breaker(name="y")
+    read: list[Any] = []
+
+    def load(names: Any = None, **more: Any) -> Any:
+        read.append(names)
+        return house.store.load(names, **more)
+
+    monkeypatch.setattr(house.cable, "load", load, raising=False)
+    assert (act(path) if "/" in path else ask(path, view=True)).status_code == 200
+    assert {tuple(names or ()) for names in read} == {("x",)}
+
+
 def test_an_unknown_act_is_not_there() -> None:
     assert act("x/explode").status_code == 404
 
@@ -169,6 +184,27 @@ def test_without_the_database_nothing_is_done_and_said(
     assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
     assert "the database" in answer.json()["message"]
     assert breaker.current_state == "closed"
+
+
+def test_an_act_that_holds_but_is_not_logged_is_done_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(**fields: Any) -> Any:
+        raise DatabaseError("away")
+
+    assert "warning" not in act("x/disable").json()
+    monkeypatch.setattr(LogEntry.objects, "create", away)
+    answer = act("x/open")
+    assert (answer.status_code, answer.json()["forced"]) == (200, "open")
+    assert answer.json()["warning"] == "Django's log could not be written: away"
+
+
+def test_an_act_that_holds_but_whose_row_says_pending_is_done_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(row: OperatorAct) -> None:
+        raise DatabaseError("away")
+
+    monkeypatch.setattr(operations, "_record", lambda **fields: OperatorAct(**fields))
+    monkeypatch.setattr(OperatorAct, "save", away)
+    answer = act("x/open")
+    assert (answer.status_code, answer.json()["warning"]) == (200, "its row still says pending: away")
 
 
 def test_a_django_user_may_by_permission(admin_user: Any) -> None:

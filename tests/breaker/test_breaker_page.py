@@ -88,6 +88,13 @@ def test_an_open_breaker(house: House, breaker: SharedCircuitBreaker, viewer: Cl
     assert "Judgement failing Errors now 100.0 % opens above 50 %" in said
 
 
+def test_the_latency_of_now(house: House, breaker: SharedCircuitBreaker, viewer: Client) -> None:
+    assert "Calls in the window 0 p50 / p95 / p99 - / - / -" in words(see(viewer))
+    for seconds in (0.1, 0.2, 4.0):
+        breaker.call(house.advance, seconds)
+    assert "Calls in the window 3 p50 / p95 / p99 201 ms / 3.96 s / 3.96 s" in words(see(viewer))
+
+
 def test_the_operators_word_beside_the_computed_state(
     house: House, breaker: SharedCircuitBreaker, viewer: Client
 ) -> None:
@@ -98,10 +105,85 @@ def test_the_operators_word_beside_the_computed_state(
     )
 
 
+def test_disabled_and_forced_are_both_shown(viewer: Client) -> None:
+    act("open", for_seconds=600)
+    act("disable")
+    head = words(see(viewer))
+    assert re.search(
+        r"An operator says disabled, until released; forced open, until \S+ UTC \(10 min\) By itself", head
+    )
+
+
+def test_what_the_options_say_is_not_put_down_to_an_operator(viewer: Client) -> None:
+    create_circuit_breaker(name="y", enabled=False)
+    other = "/admin/breaker/y/"
+    assert "An operator says nothing Its options say disabled By" in words(viewer.get(other).content.decode())
+    operations.act(["y"], "enable", actor="ada", source="command", reason="a test")
+    assert "An operator says enabled, until released Its" in words(viewer.get(other).content.decode())
+    assert "Its options say" not in words(see(viewer))
+
+
 def test_who_operates_gets_the_acts_that_fit(viewer: Client, operator: Client) -> None:
     link = "/admin/breaker/act?action=open&amp;name=x"
     assert link in see(operator)
     assert "act?action" not in see(viewer)
+
+
+# -- kept live ---------------------------------------------------------------------------------------------------------
+
+LIVE = PAGE + "live"
+
+
+@pytest.mark.parametrize("span", detail.SPANS)
+def test_the_page_says_whom_its_script_asks_and_what_time_it_is(house: House, viewer: Client, span: str) -> None:
+    house.advance(3600)  # ahead of the browser's clock
+    page = see(viewer, span=span)
+    (now,) = re.findall(rf'<div id="live" data-live="{LIVE}" data-login="/admin/login/" data-now="(\d+)">', page)
+    assert int(now) == pytest.approx(timeline.now().timestamp() * 1000, abs=1)
+
+
+def test_the_time_is_a_number_in_a_language_that_parts_thousands(viewer: Client, settings: Any) -> None:
+    settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = "de", True
+    assert re.search(r'data-now="\d+"', see(viewer))
+
+
+def test_what_is_now_comes_alone_and_says_when_it_was_read(house: House, operator: Client) -> None:
+    act("open")
+    answer = operator.get(LIVE)
+    assert words(answer.content.decode()).startswith("▲ OPEN since")
+    assert b'id="act-release"' in answer.content
+    assert int(answer["X-Breaker-At"]) == pytest.approx(timeline.now().timestamp() * 1000, abs=1000)
+
+
+def test_what_only_counts_on_is_not_sent_again(house: House, breaker: SharedCircuitBreaker, viewer: Client) -> None:
+    fail(breaker, 5)
+    etag = viewer.get(LIVE)["ETag"]
+    house.advance(1)
+    same = viewer.get(LIVE, headers={"If-None-Match": etag})
+    assert (same.status_code, same.content) == (304, b"")
+    act("reset")
+    assert viewer.get(LIVE, headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_the_tab_tells_of_trouble(breaker: SharedCircuitBreaker, viewer: Client) -> None:
+    assert 'id="summary" data-title="x" data-tone="calm"' in viewer.get(LIVE).content.decode()
+    fail(breaker, 5)
+    assert 'data-title="▲ x: OPEN" data-tone="trouble"' in viewer.get(LIVE).content.decode()
+    assert "<title>▲ x: OPEN</title>" in see(viewer)
+    act("disable")
+    assert 'data-title="○ x: DISABLED" data-tone="watch"' in viewer.get(LIVE).content.decode()
+
+
+def test_what_is_now_is_not_for_who_may_not_see(client: Client) -> None:
+    assert client.get(LIVE).status_code == 401
+    assert browser(person(name="nora")).get(LIVE).status_code == 403
+
+
+def test_what_is_now_needs_no_database(viewer: Client) -> None:
+    viewer.get(LIVE)
+    with CaptureQueriesContext(connection) as asked:
+        viewer.get(LIVE)
+    assert len(asked) == 0
 
 
 # -- who may, and what there is ----------------------------------------------------------------------------------------
@@ -212,6 +294,16 @@ def test_each_span_has_its_charts(house: House, breaker: SharedCircuitBreaker, v
     assert page.count('<rect class="shade-open"') == 3
     assert re.search(r'<path class="threshold" d="M0 50\.0h1000"', page)
     assert f'href="?span={span}" aria-current="true"' in page
+
+
+def test_what_differs_in_a_chart_differs_not_by_colour_alone(
+    house: House, breaker: SharedCircuitBreaker, viewer: Client
+) -> None:
+    fail(breaker, 5)
+    house.advance(10)
+    page = see(viewer)
+    hatched = set(re.findall(r'<\w+ class="(?:data |shade-)(\w+)" fill="url\(#hatch-\1\)"', page))
+    assert hatched == set(re.findall(r'<pattern id="hatch-(\w+)"', page)) == {"timeouts", "rejects", "half"}
 
 
 def test_a_chart_says_in_words_what_it_shows(house: House, breaker: SharedCircuitBreaker, viewer: Client) -> None:

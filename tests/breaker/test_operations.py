@@ -397,6 +397,27 @@ def test_an_unknown_name_says_which_there_are_and_the_closest(breaker: SharedCir
     )
 
 
+def test_of_many_breakers_only_the_nearest_are_named(house: House) -> None:
+    for number in range(1000):
+        create_circuit_breaker(name=f"bank-{number}")
+    with pytest.raises(UnknownBreaker) as raised:
+        act("open", "bank-99x")
+    assert "the closest is bank-99" in str(raised.value)
+    assert str(raised.value).count("bank-") == 1 + 1 + operations.NAMED
+    assert str(raised.value).endswith(", 995 more")
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\0b", ""])
+def test_what_can_be_no_name_is_unknown_and_costs_no_process_the_store(
+    over_redis: Callable[[], Sync], name: str
+) -> None:
+    sync = over_redis()
+    sync.beat()
+    with pytest.raises(UnknownBreaker, match=r"there are none$"):
+        act("open", name)
+    assert sync.sharing
+
+
 def test_one_unknown_name_keeps_all_from_being_done(breaker: SharedCircuitBreaker) -> None:
     with pytest.raises(UnknownBreaker):
         act("open", "x", "unknown")

@@ -72,6 +72,70 @@ def test_what_monitors_read_has_every_answer(schema: dict[str, Any], path: str, 
     assert "X-Gateway-Error" in responses["405"]["headers"]
 
 
+BREAKER = "/api/v1/circuit-breaker/{name}"
+SEEN = "200 401 403 404 500"
+SAID = "200 400 401 403 404 500 503"
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "statuses", "answers", "asks"),
+    [
+        (BREAKER, "get", SEEN, "Entry", "name"),
+        (BREAKER + "/{action}", "post", SAID, "Acted", "action name"),
+        (BREAKER + "/events", "get", SAID, "PaginatedEventList", "kind name page page_size since until"),
+        (BREAKER + "/history", "get", SAID, "PaginatedPointList", "from name page page_size step to"),
+        (
+            "/api/v1/circuit-breaker/events",
+            "get",
+            SAID,
+            "PaginatedEventList",
+            "breaker kind page page_size since until",
+        ),
+    ],
+)
+def test_one_breaker_its_acts_and_its_past_have_every_answer(
+    schema: dict[str, Any], path: str, method: str, statuses: str, answers: str, asks: str
+) -> None:
+    operation = schema["paths"][path][method]
+
+    assert sorted(operation["responses"]) == statuses.split()
+    assert operation["security"] == [{"consumerToken": []}]
+    told = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert told == {"$ref": f"#/components/schemas/{answers}"}
+    assert sorted(parameter["name"] for parameter in operation["parameters"]) == asks.split()
+
+
+def test_the_six_acts_are_named(schema: dict[str, Any]) -> None:
+    parameters = schema["paths"][BREAKER + "/{action}"]["post"]["parameters"]
+    (action,) = (each for each in parameters if each["name"] == "action")
+    assert set(action["schema"]["enum"]) == {"reset", "open", "close", "release", "disable", "enable"}
+
+
+ENTRY = "enabled forced name openedAt options retryAfter state stats"
+
+
+@pytest.mark.parametrize(
+    ("shape", "fields"),
+    [
+        ("Act", "forSeconds reason"),
+        ("Entry", ENTRY),
+        ("Acted", f"{ENTRY} warning"),
+        (
+            "Event",
+            "actor alone at breaker counts durationMs from id kind operation reason source to",
+        ),
+        (
+            "Point",
+            "at failures fallbacks fires latencyMean p50 p95 p99 rejects secondsOpen successes timeouts",
+        ),
+        ("PaginatedEventList", "count next previous results"),
+        ("PaginatedPointList", "count next previous results"),
+    ],
+)
+def test_what_is_told_of_one_breaker_has_every_field(schema: dict[str, Any], shape: str, fields: str) -> None:
+    assert set(schema["components"]["schemas"][shape]["properties"]) == set(fields.split())
+
+
 @pytest.mark.parametrize("address", ["/api/schema/", "/api/docs/"])
 def test_schema_and_documentation_are_public(client: Client, address: str) -> None:
     assert client.get(address).status_code == 200

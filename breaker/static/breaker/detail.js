@@ -1,4 +1,5 @@
-// Renews one breaker's page, writes the charts' times in the reader's zone, and reads out the numbers under the pointer.
+// Renews the history on one breaker's page, writes the charts' times in the reader's zone, and reads out the numbers
+// under the pointer. What is said of now is kept live by breaker.js, as on the dashboard, and so is the lost connection.
 
 const page = document.querySelector(".detail");
 const every = Number(page.dataset.renew) * 1000;
@@ -61,7 +62,7 @@ page.addEventListener("pointerleave", leave);
 // -- renewing ----------------------------------------------------------------------------------------------------------
 
 let timer = 0;
-let seen = new Map();
+const seen = new Map();
 
 async function renew() {
   clearTimeout(timer);
@@ -70,13 +71,13 @@ async function renew() {
     const answer = await fetch(location.href, { redirect: "error", signal: AbortSignal.timeout(8000) });
     if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
   } catch {
-    // The page stays as it is; its times say how old it is.
+    // The history stays as it is; breaker.js, which asks more often, says that the connection is lost.
   }
   timer = setTimeout(renew, every);
 }
 
 function show(fresh) {
-  for (const part of page.querySelectorAll("[data-live]")) {
+  for (const part of page.querySelectorAll("[data-part]")) {
     const now = fresh.getElementById(part.id);
     if (!now || seen.get(part.id) === now.innerHTML) continue;
     if (part.contains(document.activeElement) || part.matches(":hover")) continue; // not under the reader's hand
