@@ -36,12 +36,18 @@ class logger_class(glogging.Logger):
 
 
 class _Response(wsgi.Response):
-    """One `Date`: that of an answer which says when it was made, else gunicorn's."""
+    """gunicorn takes an application's `Date` for its own to write; that of a kept answer says when it was made."""
+
+    _date = ""
+
+    def process_headers(self, headers: Any) -> None:
+        self._date = next((value for name, value in headers if name.lower() == "date"), "")
+        super().process_headers(headers)
 
     def default_headers(self) -> list[str]:
-        made = super().default_headers()
-        if any(name.lower() == "date" for name, _ in self.headers):
-            made = [line for line in made if not line.startswith("Date:")]
+        made: list[str] = super().default_headers()
+        if self._date:
+            made = [line for line in made if not line.startswith("Date:")] + [f"Date: {self._date}\r\n"]
         return made
 
 
