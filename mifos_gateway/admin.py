@@ -164,19 +164,23 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
             said = gettext("Only who has the permission himself gets a token with the scope: %(scopes)s.")
             self.message_user(request, said % {"scopes": ", ".join(refused)}, messages.ERROR)
             return redirect("admin:mifos_gateway_consumer_change", consumer.pk)
-        form = RotationForm(request.POST or None, initial={"seen": tokens.newest(consumer)})
+        form = RotationForm(request.POST or None, initial={"seen": tokens.seen(consumer)})
         if form.is_valid():
             expires_at, older_end_at = form.expires_at(), form.older_end_at()
             try:
                 token = tokens.rotate(
-                    consumer, seen=form.cleaned_data["seen"], expires_at=expires_at, older_end_at=older_end_at
+                    consumer, saw=form.cleaned_data["seen"], expires_at=expires_at, older_end_at=older_end_at
                 )
-            except tokens.RotatedMeanwhile:
-                form.add_error(None, _("A token has been made since this page was opened. Look, and open it again."))
+            except tokens.ChangedMeanwhile:
+                said = gettext(
+                    "Since this page was opened the consumer got a token or other scopes, or was revoked or brought "
+                    "back. Look, and open it again."
+                )
+                form.add_error(None, said)
             else:
-                self.log_change(
-                    request, consumer, f"Made {_told(token, expires_at)}; older ones: {form.older_in_words()}."
-                )
+                made = "Brought back, made" if consumer.revoked_at else "Made"
+                told = f"{made} {_told(token, expires_at)}; older ones: {form.older_in_words()}."
+                self.log_change(request, consumer, told)
                 return self._show(request, consumer, token)
         context = {
             **self.admin_site.each_context(request),

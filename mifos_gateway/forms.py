@@ -95,7 +95,7 @@ class RotationForm(Lifetime):
         help_text=_("An end takes up to 10 s to be known everywhere."),
     )
     hours = forms.IntegerField(label=_("Hours"), min_value=1, max_value=8760, required=False, initial=24)
-    seen = forms.IntegerField(widget=forms.HiddenInput)
+    seen = forms.CharField(widget=forms.HiddenInput)
 
     def clean(self) -> dict[str, Any]:
         found: dict[str, Any] = super().clean() or {}

@@ -40,8 +40,13 @@ def as_user(client: Client, *permissions: str) -> Client:
 
 def rotate(client: Client, consumer: Consumer, **fields: str) -> Any:
     page = client.get(f"{LIST}{consumer.pk}/rotate/").content.decode()
-    seen = re.findall(r'name="seen" value="(\d+)"', page)[0]
+    seen = re.findall(r'name="seen" value="([^"]+)"', page)[0]
     return client.post(f"{LIST}{consumer.pk}/rotate/", {"older": "keep", "hours": "24", "seen": seen} | fields)
+
+
+def sent_by_a_page(consumer: Consumer) -> dict[str, str]:
+    """What the rotation's page, if it is opened now, sends later."""
+    return {"older": "keep", "hours": "24", "seen": tokens.seen(consumer)}
 
 
 def live(consumer: Consumer) -> list[bool]:
@@ -147,16 +152,43 @@ def test_an_older_token_that_ends_sooner_still_does(admin_client: Client, shop: 
 
 
 def test_a_rotation_sent_again_makes_no_second_token(admin_client: Client, shop: Consumer) -> None:
-    sent = {"older": "keep", "hours": "24", "seen": str(tokens.newest(shop))}
+    sent = sent_by_a_page(shop)
     first = admin_client.post(f"{LIST}{shop.pk}/rotate/", sent)
     again = admin_client.post(f"{LIST}{shop.pk}/rotate/", sent)
 
     assert (len(shown(first)), shown(again), shop.tokens.count()) == (1, [], 2)
-    assert b"A token has been made since" in again.content
+    assert b"Since this page was opened the consumer got a token" in again.content
+
+
+def test_a_page_from_before_a_revocation_does_not_undo_it(admin_client: Client, shop: Consumer) -> None:
+    sent = sent_by_a_page(shop)
+    tokens.revoke(shop)
+    response = admin_client.post(f"{LIST}{shop.pk}/rotate/", sent)
+
+    assert (shown(response), live(shop)) == ([], [False])
+    assert Consumer.objects.get().revoked_at is not None
+
+
+def test_a_page_from_before_a_comeback_and_another_revocation_does_not_undo_that(shop: Consumer) -> None:
+    tokens.revoke(shop)
+    shop.refresh_from_db()
+    saw = tokens.seen(shop)
+    Consumer.objects.update(revoked_at=timezone.now() + timedelta(seconds=1))
+
+    with pytest.raises(tokens.ChangedMeanwhile):
+        tokens.rotate(shop, saw=saw)
+
+
+def test_scopes_that_the_caller_has_not_judged_get_no_token(shop: Consumer) -> None:
+    stale = Consumer.objects.get()
+    tokens.change_rights(shop, scopes=["operate"], allow=[])
+
+    with pytest.raises(tokens.ChangedMeanwhile):
+        tokens.rotate(stale, saw=tokens.seen(stale))
 
 
 def test_a_rotation_by_address_alone_makes_none(admin_client: Client, shop: Consumer) -> None:
-    admin_client.get(f"{LIST}{shop.pk}/rotate/?older=keep&seen={tokens.newest(shop)}")
+    admin_client.get(f"{LIST}{shop.pk}/rotate/?older=keep&seen={tokens.seen(shop)}")
 
     assert shop.tokens.count() == 1
 
@@ -230,6 +262,7 @@ def test_a_revoked_consumer_comes_back_with_the_new_token_alone(admin_client: Cl
     rotate(admin_client, shop)
 
     assert live(shop) == [False, True]
+    assert LogEntry.objects.get().change_message.startswith("Brought back, made mgw_")
 
 
 # --- Rights on breakers, handed out ---
@@ -273,8 +306,7 @@ def test_who_lacks_a_right_gets_no_token_that_has_it(
     tokens.issue("desk", **{scope: True})
     consumer = Consumer.objects.get()
     giver = as_user(client, "change_consumer", *has)
-    sent = {"older": "keep", "hours": "24", "seen": str(tokens.newest(consumer))}
-    response = giver.post(f"{LIST}{consumer.pk}/rotate/", sent, follow=True)
+    response = giver.post(f"{LIST}{consumer.pk}/rotate/", sent_by_a_page(consumer), follow=True)
 
     assert len(shown(response)) == consumer.tokens.count() - 1 == int(may)
 
