@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Count, Max, Min, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -166,22 +167,14 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
             return redirect("admin:mifos_gateway_consumer_change", consumer.pk)
         form = RotationForm(request.POST or None, initial={"seen": tokens.seen(consumer)})
         if form.is_valid():
-            expires_at, older_end_at = form.expires_at(), form.older_end_at()
             try:
-                token = tokens.rotate(
-                    consumer, saw=form.cleaned_data["seen"], expires_at=expires_at, older_end_at=older_end_at
-                )
+                return self._show(request, consumer, self._rotate(request, consumer, form))
             except tokens.ChangedMeanwhile:
                 said = gettext(
                     "Since this page was opened the consumer got a token or other scopes, or was revoked or brought "
                     "back. Look, and open it again."
                 )
                 form.add_error(None, said)
-            else:
-                made = "Brought back, made" if consumer.revoked_at else "Made"
-                told = f"{made} {_told(token, expires_at)}; older ones: {form.older_in_words()}."
-                self.log_change(request, consumer, told)
-                return self._show(request, consumer, token)
         context = {
             **self.admin_site.each_context(request),
             "title": _("One more token for %(consumer)s") % {"consumer": consumer},
@@ -190,6 +183,16 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
             "form": form,
         }
         return TemplateResponse(request, "admin/mifos_gateway/consumer/rotate.html", context)
+
+    def _rotate(self, request: HttpRequest, consumer: Consumer, form: RotationForm) -> str:
+        """The new token, which the history knows: both are made, or neither is."""
+        saw, expires_at, older_end_at = form.cleaned_data["seen"], form.expires_at(), form.older_end_at()
+        made = "Brought back, made" if consumer.revoked_at else "Made"
+        with transaction.atomic():
+            token = tokens.rotate(consumer, saw=saw, expires_at=expires_at, older_end_at=older_end_at)
+            told = f"{made} {_told(token, expires_at)}; older ones: {form.older_in_words()}."
+            self.log_change(request, consumer, told)
+        return token
 
     def _show(self, request: HttpRequest, consumer: Consumer, token: str) -> HttpResponse:
         """The one page that holds the token, in answer to the POST that made it: it is kept nowhere for a next one."""

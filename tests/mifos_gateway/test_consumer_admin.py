@@ -8,6 +8,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
@@ -185,6 +186,19 @@ def test_scopes_that_the_caller_has_not_judged_get_no_token(shop: Consumer) -> N
 
     with pytest.raises(tokens.ChangedMeanwhile):
         tokens.rotate(stale, saw=tokens.seen(stale))
+
+
+def test_no_token_is_made_that_the_history_cannot_tell(
+    admin_client: Client, shop: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(LogEntry.objects, "log_actions", away)
+    admin_client.raise_request_exception = False
+    response = rotate(admin_client, shop, older="at once")
+
+    assert (response.status_code, live(shop)) == (503, [True])
 
 
 def test_a_rotation_by_address_alone_makes_none(admin_client: Client, shop: Consumer) -> None:
