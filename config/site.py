@@ -12,6 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from django_otp import user_has_device
 from django_otp.forms import OTPAuthenticationFormMixin
 
+from config.logins import is_address_locked
+
 
 class LoginForm(OTPAuthenticationFormMixin, AdminAuthenticationForm):  # type: ignore[misc]
     """Name and password; then, of who has a second factor, its code."""
@@ -63,11 +65,13 @@ class GatewayAdminSite(AdminSite):
         response = super().login(request, extra_context)
         if not getattr(request, "axes_locked_out", False):
             return response
+        whole_address = is_address_locked(request)
         wait = settings.AXES_COOLOFF_TIME
         context = {
             **self.each_context(request),
             "title": _("Too many failed logins"),
-            "failures": settings.AXES_FAILURE_LIMIT,
+            "whole_address": whole_address,
+            "failures": settings.ADDRESS_FAILURE_LIMIT if whole_address else settings.AXES_FAILURE_LIMIT,
             "minutes": int(wait.total_seconds() // 60),
         }
         headers = {"Retry-After": str(int(wait.total_seconds()))}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from axes.models import AccessAttempt
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import IntegrityError, OperationalError
@@ -52,6 +53,47 @@ def test_another_name_and_another_address_are_not_shut_out(client: Client, ann: 
 
     assert log_in(client, REMOTE_ADDR="192.0.2.7").status_code == 302
     assert log_in(Client(), name="ben").status_code == 302
+
+
+def spray(client: Client, times: int, **more: Any) -> None:
+    """One guess for each of many names."""
+    for number in range(times):
+        log_in(client, "wrong", name=f"name-{number}", **more)
+
+
+def test_who_tries_many_names_is_turned_away_before_a_password_is_hashed(
+    client: Client, ann: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ADDRESS_FAILURE_LIMIT = 10
+    spray(client, 10)
+    hashed: list[Any] = []
+    monkeypatch.setattr(ModelBackend, "authenticate", lambda *args, **_: hashed.append(args))
+
+    refused = log_in(client)
+    assert (refused.status_code, hashed) == (429, [])
+    assert b"After 10 failed logins nobody can log in from this address" in refused.content
+    assert log_in(client, REMOTE_ADDR="192.0.2.7").status_code == 200
+    assert len(hashed) == 1
+
+
+def test_a_login_of_ones_own_does_not_forget_what_failed_with_other_names(
+    client: Client, ann: User, settings: Any
+) -> None:
+    settings.ADDRESS_FAILURE_LIMIT = 10
+    spray(client, 9)
+    assert log_in(client).status_code == 302
+    spray(Client(), 1)
+
+    assert log_in(Client()).status_code == 429
+
+
+def test_an_address_is_let_in_again_as_its_failures_pass(client: Client, ann: User, settings: Any) -> None:
+    settings.ADDRESS_FAILURE_LIMIT = 10
+    spray(client, 10)
+    oldest = AccessAttempt.objects.order_by("attempt_time")[0]
+    AccessAttempt.objects.filter(pk=oldest.pk).update(attempt_time=oldest.attempt_time - timedelta(minutes=16))
+
+    assert log_in(client).status_code == 302
 
 
 @pytest.mark.parametrize(
