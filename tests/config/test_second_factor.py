@@ -6,7 +6,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django_otp import devices_for_user
@@ -183,3 +183,46 @@ def test_an_operator_gives_one_to_a_user_and_shows_its_picture(admin_client: Cli
     assert device.config_url.replace("&", "&amp;") in page.content.decode()
     picture = admin_client.get(f"/admin/otp_totp/totpdevice/{device.pk}/qrcode/")
     assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/svg+xml")
+
+
+@pytest.fixture
+def looker(client: Client, db: None) -> Client:
+    """Somebody who may do all with devices, and is no superuser."""
+    user = User.objects.create_user("lou", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label__in=("otp_totp", "otp_static")))
+    client.force_login(user)
+    return client
+
+
+def test_no_page_shows_a_key_to_who_is_no_superuser(looker: Client, app: TOTPDevice) -> None:
+    pages = [looker.get(f"/admin/otp_totp/totpdevice/{where}") for where in ("", "add/", f"{app.pk}/change/")]
+
+    assert [page.status_code for page in pages] == [200, 200, 200]
+    told = "".join(page.content.decode() for page in pages)
+    assert [word for word in (app.key, 'name="key"', "qrcode") if word in told] == []
+
+
+@pytest.mark.parametrize("page", ["config", "qrcode"])
+def test_the_picture_is_for_superusers_alone(looker: Client, app: TOTPDevice, page: str) -> None:
+    assert looker.get(f"/admin/otp_totp/totpdevice/{app.pk}/{page}/").status_code == 403
+
+
+def test_a_key_is_not_told_by_what_fits_it(looker: Client, app: TOTPDevice) -> None:
+    assert looker.get(f"/admin/otp_totp/totpdevice/?key__startswith={app.key[0]}").status_code == 400
+
+
+def test_no_page_shows_a_recovery_code_to_who_is_no_superuser(looker: Client, ann: User) -> None:
+    device = StaticDevice.objects.create(user=ann, name="codes")
+    device.token_set.create(token="a-recovery-code")
+
+    page = looker.get(f"/admin/otp_static/staticdevice/{device.pk}/change/")
+    assert (page.status_code, b"a-recovery-code" in page.content) == (200, False)
+    assert looker.get("/admin/otp_static/staticdevice/?token_set__token__startswith=a").status_code == 400
+
+
+def test_a_superuser_sees_key_and_codes(admin_client: Client, app: TOTPDevice) -> None:
+    device = StaticDevice.objects.create(user=app.user, name="codes")
+    device.token_set.create(token="a-recovery-code")
+
+    assert app.key in admin_client.get(f"/admin/otp_totp/totpdevice/{app.pk}/change/").content.decode()
+    assert b"a-recovery-code" in admin_client.get(f"/admin/otp_static/staticdevice/{device.pk}/change/").content

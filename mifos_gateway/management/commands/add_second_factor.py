@@ -18,8 +18,8 @@ RECOVERY_CODES = 10
 class Command(BaseCommand):
     help = (
         "Print the QR code of a new second factor (TOTP) for USERNAME, to be scanned by an authenticator app, and "
-        f"{RECOVERY_CODES} recovery codes, each good once. Nothing of it is shown again. From the next login on the "
-        "admin asks for a code."
+        f"{RECOVERY_CODES} recovery codes, each good once. Only superusers can see them again, in the admin. From the "
+        "next login on the admin asks for a code."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
