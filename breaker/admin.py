@@ -44,7 +44,7 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Of a filter that PostgreSQL fails on the admin makes none, as of any other that cannot be."""
-        if any("\0" in given for given in request.GET.values()):
+        if any("\0" in given for _key, every in request.GET.lists() for given in every):
             raise IncorrectLookupParameters
         return super().get_changelist_instance(request)
 
