@@ -7,6 +7,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, Max, Min, Q, QuerySet
+from django.forms import Script
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -15,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from breaker.templatetags.breaker_times import moment
 from mifos_gateway import tokens
 from mifos_gateway.forms import NewConsumerForm, RightsForm, RotationForm, withheld
 from mifos_gateway.models import SCOPES, Consumer, Token
@@ -34,16 +36,41 @@ class ReadOnly(NoDeletion):
         return False
 
 
-class TokenInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class Times:
+    """Moments as the breakers' pages show them: in UTC, which the script turns into the reader's own zone."""
+
+    class Media:
+        js = (Script("breaker/breaker.js", type="module"),)
+
+    @admin.display(description=_("created at"), ordering="created_at")
+    def created(self, row: Any) -> Any:
+        return moment(row.created_at)
+
+    @admin.display(description=_("revoked at"), ordering="revoked_at")
+    def revoked(self, row: Any) -> Any:
+        return row.revoked_at and moment(row.revoked_at)
+
+
+class TokenTimes(Times):
+    @admin.display(description=_("expires at"), ordering="expires_at")
+    def expires(self, token: Token) -> Any:
+        return token.expires_at and moment(token.expires_at)
+
+    @admin.display(description=_("last used (to the hour)"), ordering="last_used_at")
+    def last_used(self, token: Token) -> Any:
+        return token.last_used_at and moment(token.last_used_at)
+
+
+class TokenInline(ReadOnly, TokenTimes, admin.TabularInline):  # type: ignore[type-arg]
     model = Token
-    fields = readonly_fields = ("prefix", "created_at", "expires_at", "revoked_at", "last_used_at")
+    fields = readonly_fields = ("prefix", "created", "expires", "revoked", "last_used")
     extra = 0
     can_delete = False
 
 
 @admin.register(Token)
-class TokenAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("prefix", "consumer", "created_at", "expires_at", "last_used_at", "revoked_at")
+class TokenAdmin(ReadOnly, TokenTimes, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("prefix", "consumer", "created", "expires", "last_used", "revoked")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter), "consumer")
     list_select_related = ("consumer",)
     search_fields = ("prefix", "consumer__name")
@@ -60,8 +87,8 @@ class TokenAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Consumer)
-class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("name", "may", "live_tokens", "next_expiry", "last_used", "created_at", "revoked_at")
+class ConsumerAdmin(NoDeletion, Times, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("name", "may", "live_tokens", "next_expiry", "last_used", "created", "revoked")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("name",)
     actions = ("revoke",)
@@ -87,11 +114,11 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("next expiry"), ordering="first_end")
     def next_expiry(self, consumer: Any) -> Any:
-        return consumer.first_end
+        return consumer.first_end and moment(consumer.first_end)
 
-    @admin.display(description=_("last used"), ordering="used_at")
+    @admin.display(description=_("last used (to the hour)"), ordering="used_at")
     def last_used(self, consumer: Any) -> Any:
-        return consumer.used_at
+        return consumer.used_at and moment(consumer.used_at)
 
     @admin.action(description=_("Revoke all tokens of the selected consumers"), permissions=["change"])
     def revoke(self, request: HttpRequest, chosen: "QuerySet[Consumer]") -> None:
@@ -114,10 +141,10 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         rights = ("name", "scopes", "allow")
-        return (*rights, "created_at", "revoked_at") if obj else (*rights, "days")
+        return (*rights, "created", "revoked") if obj else (*rights, "days")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("name", "created_at", "revoked_at") if obj else ()
+        return ("name", "created", "revoked") if obj else ()
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return (TokenInline,) if obj else ()

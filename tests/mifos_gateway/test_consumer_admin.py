@@ -1,7 +1,7 @@
 """Consumers made, changed and rotated in the admin: the token is shown once, and kept nowhere."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from mifos_gateway.models import Consumer, Token
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/mifos_gateway/consumer/"
+TOKENS = "/admin/mifos_gateway/token/"
 SHOP = {"name": "shop", "scopes": ["maker", "view"], "allow": "get clients/*\n\nPOST loans/*\n", "days": "30"}
 FORMSET = {"tokens-TOTAL_FORMS": "0", "tokens-INITIAL_FORMS": "0"}
 
@@ -265,9 +266,23 @@ def test_the_list_tells_live_tokens_the_next_end_and_the_last_use(
         page = admin_client.get(LIST).content.decode()
 
     (row,) = re.findall(r"<tr>(?:(?!</tr>).)*>shop<.*?</tr>", page, re.DOTALL)
-    cells = dict(re.findall(r'class="field-(\w+)[^>]*>([^<]*)<', row))
+    cells = dict(re.findall(r'class="field-(\w+)[^>]*>(?:<time[^>]*>)?([^<]*)<', row))
     assert cells["live_tokens"] == "2"
-    assert "-" not in (cells["next_expiry"], cells["last_used"])
+    assert all(cells[name].endswith(" UTC") for name in ("next_expiry", "last_used"))
+
+
+@pytest.mark.parametrize("page", [LIST, f"{LIST}{{shop}}/change/", TOKENS, f"{TOKENS}{{token}}/change/"])
+def test_times_have_a_zone_and_are_told_in_the_reader_s_own(admin_client: Client, shop: Consumer, page: str) -> None:
+    at = {hour: datetime(2026, 11, 24, hour, 24, 5, tzinfo=UTC) for hour in range(1, 5)}
+    Consumer.objects.update(created_at=at[1], revoked_at=at[2])
+    Token.objects.update(created_at=at[1], revoked_at=at[2], last_used_at=at[3], expires_at=at[4])
+    token = shop.tokens.get()
+
+    told = admin_client.get(page.format(shop=shop.pk, token=token.pk)).content.decode()
+    hours = {1, 2, 3} if page == LIST else {1, 2, 3, 4}  # the end of a revoked token is no next one
+    assert {int(hour) for hour in re.findall(r">2026-11-24 0(\d):24:05 UTC</time>", told)} == hours
+    assert "last used (to the hour)" in told.lower()
+    assert 'breaker.js" type="module"' in told
 
 
 def test_a_revoked_consumer_comes_back_with_the_new_token_alone(admin_client: Client, shop: Consumer) -> None:
