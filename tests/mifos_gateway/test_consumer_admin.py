@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
 from django.db import OperationalError
 from django.test import Client
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from mifos_gateway import tokens
 from mifos_gateway.models import Consumer, Token
@@ -292,6 +292,47 @@ def test_a_revoked_consumer_comes_back_with_the_new_token_alone(admin_client: Cl
 
     assert live(shop) == [False, True]
     assert LogEntry.objects.get().change_message.startswith("Brought back, made mgw_")
+
+
+# --- In the project's language ---
+
+
+@pytest.fixture
+def translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A language in which what is marked for translation stands in guillemets."""
+    monkeypatch.setattr(translation._trans, "gettext", lambda message: f"«{message}»")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *(LIST, f"{LIST}add/", f"{LIST}{{shop}}/change/", f"{LIST}{{shop}}/rotate/"),
+        *(TOKENS, f"{TOKENS}{{token}}/change/"),
+    ],
+)
+def test_every_label_is_translated(admin_client: Client, shop: Consumer, translated: None, page: str) -> None:
+    told = admin_client.get(page.format(shop=shop.pk, token=shop.tokens.get().pk)).content.decode()
+    columns = r'<th class="column-[^>]*>([^<]*)|<div class="text">(?:<a[^>]*>|<span>)([^<]*)'
+    labels = ["".join(found) for found in re.findall(rf"<(?:label|legend)\b[^>]*>([^<]*)|{columns}", told)]
+
+    labels = [label.strip() for label in labels if label.strip()]
+    assert len(labels) > 2
+    assert [label for label in labels if not label.startswith("«")] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"name": "a b"}, "«A name is 1 to 64 letters"),
+        ({"allow": "clients/*"}, "«&#x27;clients/*&#x27; does not begin with a method"),
+        ({"allow": "GET /"}, "«&#x27;GET /&#x27; has no path pattern"),
+        ({"allow": "GET a?b=c"}, "«&#x27;GET a?b=c&#x27; holds a query"),
+    ],
+)
+def test_what_is_wrong_with_a_field_is_translated(
+    admin_client: Client, translated: None, fields: dict[str, str], said: str
+) -> None:
+    assert said in admin_client.post(f"{LIST}add/", SHOP | fields).content.decode()
 
 
 # --- Rights on breakers, handed out ---
