@@ -113,8 +113,10 @@ def test_one_that_is_not_confirmed_is_not_asked_for(client: Client, app: TOTPDev
 def test_where_it_is_required_who_has_none_stays_outside(client: Client, ann: User, settings: Any) -> None:
     settings.ADMIN_REQUIRE_OTP = True
 
-    assert b"has none yet" in log_in(client).content
+    page = log_in(client).content
+    assert b"has none yet" in page
     assert not is_in(client)
+    assert [word for word in (b"otp_token", b'value="right"') if word in page] == []
 
 
 def test_where_it_becomes_required_a_session_without_it_ends(client: Client, app: TOTPDevice, settings: Any) -> None:
