@@ -161,6 +161,14 @@ def test_the_command_gives_the_first_superuser_an_app_and_recovery_codes(
     assert [is_in(each) for each in (client, other, again)] == [True, True, False]
 
 
+def test_the_command_ends_the_user_s_sessions_and_no_other_s(client: Client, admin_client: Client, ann: User) -> None:
+    log_in(client)
+    assert (is_in(client), is_in(admin_client)) == (True, True)
+    enrol()
+
+    assert (is_in(client), is_in(admin_client)) == (False, True)
+
+
 def test_the_command_replaces_only_when_told_to(ann: User) -> None:
     enrol()
     before = {device.persistent_id for device in devices_for_user(ann)}
