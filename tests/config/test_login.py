@@ -40,6 +40,37 @@ def test_the_fifth_failure_shuts_out_and_says_for_how_long(client: Client, ann: 
     assert b"axes_reset" in refused.content
 
 
+def made_older(attempt: AccessAttempt, minutes: int) -> None:
+    AccessAttempt.objects.filter(pk=attempt.pk).update(attempt_time=attempt.attempt_time - timedelta(minutes=minutes))
+
+
+def test_who_is_shut_out_is_told_what_is_left_of_it(client: Client, ann: User) -> None:
+    fail(client, 5)
+    made_older(AccessAttempt.objects.get(), minutes=14)
+
+    refused = log_in(client)
+    assert 50 <= int(refused.headers["Retry-After"]) <= 60
+    assert b"from this address for 1 minute." in refused.content
+
+
+def test_it_ends_with_the_first_failure_that_there_had_to_be(client: Client, ann: User) -> None:
+    for number in range(5):
+        fail(client, 1, headers={"user-agent": f"browser {number}"})
+    for number, attempt in enumerate(AccessAttempt.objects.order_by("attempt_time")):
+        made_older(attempt, minutes=10 - number)
+
+    assert 290 <= int(log_in(client).headers["Retry-After"]) <= 300
+
+
+def test_an_address_that_is_shut_out_is_told_what_is_left_of_it(client: Client, ann: User, settings: Any) -> None:
+    settings.ADDRESS_FAILURE_LIMIT = 10
+    spray(client, 10)
+    for number, attempt in enumerate(AccessAttempt.objects.order_by("attempt_time")):
+        made_older(attempt, minutes=10 - number)
+
+    assert 290 <= int(log_in(client).headers["Retry-After"]) <= 300
+
+
 def test_a_login_forgets_the_failures_before_it(client: Client, ann: User) -> None:
     fail(client, 4)
     assert log_in(client).status_code == 302
@@ -90,8 +121,7 @@ def test_a_login_of_ones_own_does_not_forget_what_failed_with_other_names(
 def test_an_address_is_let_in_again_as_its_failures_pass(client: Client, ann: User, settings: Any) -> None:
     settings.ADDRESS_FAILURE_LIMIT = 10
     spray(client, 10)
-    oldest = AccessAttempt.objects.order_by("attempt_time")[0]
-    AccessAttempt.objects.filter(pk=oldest.pk).update(attempt_time=oldest.attempt_time - timedelta(minutes=16))
+    made_older(AccessAttempt.objects.order_by("attempt_time")[0], minutes=16)
 
     assert log_in(client).status_code == 302
 
