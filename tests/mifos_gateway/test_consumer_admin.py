@@ -202,6 +202,16 @@ def test_no_token_is_made_that_the_history_cannot_tell(
     assert (response.status_code, live(shop)) == (503, [True])
 
 
+def test_a_rotation_s_fields_are_named_to_who_hears_the_page(admin_client: Client, shop: Consumer) -> None:
+    form = admin_client.get(f"{LIST}{shop.pk}/rotate/").content.decode().partition('id="content-main"')[2]
+    ids = re.findall(r' id="([^"]+)"', form)
+
+    assert re.search(r"<fieldset[^>]*><legend>Older tokens:</legend>", form)
+    named = re.findall(r"<label[^>]*?(?: for=\"([^\"]+)\"[^>]*)?>", form) + re.findall(r'describedby="([^"]+)"', form)
+    assert len(named) > 5
+    assert [each for each in named if each not in ids] == []
+
+
 def test_a_rotation_by_address_alone_makes_none(admin_client: Client, shop: Consumer) -> None:
     admin_client.get(f"{LIST}{shop.pk}/rotate/?older=keep&seen={tokens.seen(shop)}")
 
