@@ -47,9 +47,16 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Of a filter that PostgreSQL fails on the admin makes none, as of any other that cannot be."""
-        if any("\0" in given for given in request.GET.values()):
+        if any("\0" in given for _key, every in request.GET.lists() for given in every):
             raise IncorrectLookupParameters
         return super().get_changelist_instance(request)
+
+
+class OfThisGateway(ReadOnly):
+    """Rows of this namespace: databases are shared by gateways of several."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).filter(namespace=conf.namespace())
 
 
 @admin.register(Breaker)
@@ -65,7 +72,7 @@ class BreakerAdmin(ReadOnly):
 
 
 @admin.register(OperatorAct)
-class OperatorActAdmin(ReadOnly):
+class OperatorActAdmin(OfThisGateway):
     list_display = ("when", "breaker", "action", "actor", "source", "reason", "status", "ends")
     fields = readonly_fields = (
         *("when", "breaker", "action", "lasts", "ends", "actor", "source", "reason"),
@@ -93,7 +100,7 @@ class OperatorActAdmin(ReadOnly):
 
 
 @admin.register(BreakerEvent)
-class BreakerEventAdmin(ReadOnly):
+class BreakerEventAdmin(OfThisGateway):
     """What happened to the breakers of this gateway, to read and to take away."""
 
     list_display = (
@@ -107,10 +114,6 @@ class BreakerEventAdmin(ReadOnly):
     list_per_page = 50
     show_full_result_count = False
     actions = ("as_csv", "as_json")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[BreakerEvent]:
-        """Of this namespace: databases are shared by gateways of several."""
-        return super().get_queryset(request).filter(namespace=conf.namespace())
 
     @admin.display(description=_("when"), ordering="at")
     def when(self, event: BreakerEvent) -> Any:

@@ -49,20 +49,20 @@ class OperatorAct(models.Model):
     act_id = models.CharField(max_length=32, unique=True, editable=False)
     namespace = models.CharField(max_length=200, editable=False)
     """Of the shared state that was acted on: databases are shared by gateways of several."""
-    breaker = models.CharField(max_length=100, db_index=True)
-    action = models.CharField(max_length=10)
-    actor = models.CharField(max_length=200)
-    source = models.CharField(max_length=10, choices=Source)
-    reason = models.TextField()
-    for_seconds = models.FloatField(null=True)
-    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
-    error = models.TextField(blank=True)
-    state_before = models.CharField(max_length=10, blank=True)
-    state_after = models.CharField(max_length=10, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    applied_at = models.DateTimeField(null=True)
+    breaker = models.CharField(_("breaker"), max_length=100, db_index=True)
+    action = models.CharField(_("action"), max_length=10)
+    actor = models.CharField(_("actor"), max_length=200)
+    source = models.CharField(_("source"), max_length=10, choices=Source)
+    reason = models.TextField(_("reason"))
+    for_seconds = models.FloatField(_("for seconds"), null=True)
+    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.PENDING)
+    error = models.TextField(_("error"), blank=True)
+    state_before = models.CharField(_("state before"), max_length=10, blank=True)
+    state_after = models.CharField(_("state after"), max_length=10, blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    applied_at = models.DateTimeField(_("applied at"), null=True)
     """On the shared store's clock; orders the acts that are applied again."""
-    until = models.DateTimeField(null=True)
+    until = models.DateTimeField(_("until"), null=True)
     """When the act ends by itself, on the shared store's clock."""
 
     class Meta:

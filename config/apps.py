@@ -14,8 +14,15 @@ class GatewayAdminConfig(AdminConfig):
         super().ready()
         from axes.models import AccessFailureLog, AccessLog
         from django.contrib import admin
+        from django_otp.plugins.otp_static.models import StaticDevice
+        from django_otp.plugins.otp_totp.models import TOTPDevice
+
+        from config.devices import AuthenticatorAdmin, RecoveryCodesAdmin
 
         admin.site.unregister([AccessLog, AccessFailureLog])  # nothing is written there
+        admin.site.unregister([TOTPDevice, StaticDevice])
+        admin.site.register(TOTPDevice, AuthenticatorAdmin)
+        admin.site.register(StaticDevice, RecoveryCodesAdmin)
 
 
 class FailedLoginsConfig(AxesConfig):  # type: ignore[misc]

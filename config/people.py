@@ -47,9 +47,18 @@ def client_address(request: HttpRequest) -> str | None:
     """Whose logins are counted together: the address that the connection or the trusted proxy's header tells."""
     told = request.META.get(settings.CLIENT_ADDRESS_HEADER or "REMOTE_ADDR", "")
     try:
-        found = ip_address(told.rpartition(",")[2].strip())  # of a list the last, which the proxy itself has added
+        found = ip_address(_without_port(told.rpartition(",")[2].strip()))  # the last, which the proxy itself has added
     except ValueError:
         return None
+    if isinstance(found, IPv6Address) and found.ipv4_mapped:  # as a socket for both kinds tells IPv4
+        found = found.ipv4_mapped
     if isinstance(found, IPv6Address):  # who has one such address has the 2**64 beside it as well
         return str(ip_network((found, 64), strict=False).network_address)
     return str(found)
+
+
+def _without_port(told: str) -> str:
+    """192.0.2.9:4711 and [2001:db8::1]:4711, as some proxies write them."""
+    if told.startswith("["):
+        return told[1:].partition("]")[0]
+    return told.partition(":")[0] if told.count(":") == 1 else told

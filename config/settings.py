@@ -180,7 +180,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # The first only turns away who has failed too often; without its middleware, since config.site answers instead.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_HANDLER = "config.logins.FailedLogins"
 AXES_FAILURE_LIMIT = 5
+ADDRESS_FAILURE_LIMIT = 50  # with whatever names
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # together: nobody can lock another out from elsewhere
 AXES_RESET_ON_SUCCESS = True

@@ -1,5 +1,6 @@
 """The admin's site: its name, and who gets in."""
 
+import math
 from typing import Any
 
 from django import forms
@@ -8,9 +9,12 @@ from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django_otp import user_has_device
 from django_otp.forms import OTPAuthenticationFormMixin
+
+from config.logins import shut_out
 
 
 class LoginForm(OTPAuthenticationFormMixin, AdminAuthenticationForm):  # type: ignore[misc]
@@ -63,12 +67,13 @@ class GatewayAdminSite(AdminSite):
         response = super().login(request, extra_context)
         if not getattr(request, "axes_locked_out", False):
             return response
-        wait = settings.AXES_COOLOFF_TIME
+        found = shut_out(request)
+        seconds = max(1, math.ceil((found.ends_at - timezone.now()).total_seconds()))
         context = {
             **self.each_context(request),
             "title": _("Too many failed logins"),
-            "failures": settings.AXES_FAILURE_LIMIT,
-            "minutes": int(wait.total_seconds() // 60),
+            "shut_out": found,
+            "minutes": math.ceil(seconds / 60),
         }
-        headers = {"Retry-After": str(int(wait.total_seconds()))}
+        headers = {"Retry-After": str(seconds)}
         return TemplateResponse(request, "admin/locked_out.html", context, status=429, headers=headers)

@@ -5,7 +5,9 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Count, Max, Min, Q, QuerySet
+from django.forms import Script
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -14,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from breaker.templatetags.breaker_times import moment
 from mifos_gateway import tokens
 from mifos_gateway.forms import NewConsumerForm, RightsForm, RotationForm, withheld
 from mifos_gateway.models import SCOPES, Consumer, Token
@@ -33,16 +36,41 @@ class ReadOnly(NoDeletion):
         return False
 
 
-class TokenInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class Times:
+    """Moments as the breakers' pages show them: in UTC, which the script turns into the reader's own zone."""
+
+    class Media:
+        js = (Script("breaker/breaker.js", type="module"),)
+
+    @admin.display(description=_("created at"), ordering="created_at")
+    def created(self, row: Any) -> Any:
+        return moment(row.created_at)
+
+    @admin.display(description=_("revoked at"), ordering="revoked_at")
+    def revoked(self, row: Any) -> Any:
+        return row.revoked_at and moment(row.revoked_at)
+
+
+class TokenTimes(Times):
+    @admin.display(description=_("expires at"), ordering="expires_at")
+    def expires(self, token: Token) -> Any:
+        return token.expires_at and moment(token.expires_at)
+
+    @admin.display(description=_("last used (to the hour)"), ordering="last_used_at")
+    def last_used(self, token: Token) -> Any:
+        return token.last_used_at and moment(token.last_used_at)
+
+
+class TokenInline(ReadOnly, TokenTimes, admin.TabularInline):  # type: ignore[type-arg]
     model = Token
-    fields = readonly_fields = ("prefix", "created_at", "expires_at", "revoked_at", "last_used_at")
+    fields = readonly_fields = ("prefix", "created", "expires", "revoked", "last_used")
     extra = 0
     can_delete = False
 
 
 @admin.register(Token)
-class TokenAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("prefix", "consumer", "created_at", "expires_at", "last_used_at", "revoked_at")
+class TokenAdmin(ReadOnly, TokenTimes, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("prefix", "consumer", "created", "expires", "last_used", "revoked")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter), "consumer")
     list_select_related = ("consumer",)
     search_fields = ("prefix", "consumer__name")
@@ -59,8 +87,8 @@ class TokenAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Consumer)
-class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("name", "may", "live_tokens", "next_expiry", "last_used", "created_at", "revoked_at")
+class ConsumerAdmin(NoDeletion, Times, admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ("name", "may", "live_tokens", "next_expiry", "last_used", "created", "revoked")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("name",)
     actions = ("revoke",)
@@ -86,11 +114,11 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("next expiry"), ordering="first_end")
     def next_expiry(self, consumer: Any) -> Any:
-        return consumer.first_end
+        return consumer.first_end and moment(consumer.first_end)
 
-    @admin.display(description=_("last used"), ordering="used_at")
+    @admin.display(description=_("last used (to the hour)"), ordering="used_at")
     def last_used(self, consumer: Any) -> Any:
-        return consumer.used_at
+        return consumer.used_at and moment(consumer.used_at)
 
     @admin.action(description=_("Revoke all tokens of the selected consumers"), permissions=["change"])
     def revoke(self, request: HttpRequest, chosen: "QuerySet[Consumer]") -> None:
@@ -113,10 +141,10 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         rights = ("name", "scopes", "allow")
-        return (*rights, "created_at", "revoked_at") if obj else (*rights, "days")
+        return (*rights, "created", "revoked") if obj else (*rights, "days")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("name", "created_at", "revoked_at") if obj else ()
+        return ("name", "created", "revoked") if obj else ()
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return (TokenInline,) if obj else ()
@@ -164,20 +192,16 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
             said = gettext("Only who has the permission himself gets a token with the scope: %(scopes)s.")
             self.message_user(request, said % {"scopes": ", ".join(refused)}, messages.ERROR)
             return redirect("admin:mifos_gateway_consumer_change", consumer.pk)
-        form = RotationForm(request.POST or None, initial={"seen": tokens.newest(consumer)})
+        form = RotationForm(request.POST or None, initial={"seen": tokens.seen(consumer)})
         if form.is_valid():
-            expires_at, older_end_at = form.expires_at(), form.older_end_at()
             try:
-                token = tokens.rotate(
-                    consumer, seen=form.cleaned_data["seen"], expires_at=expires_at, older_end_at=older_end_at
+                return self._show(request, consumer, self._rotate(request, consumer, form))
+            except tokens.ChangedMeanwhile:
+                said = gettext(
+                    "Since this page was opened the consumer got a token or other scopes, or was revoked or brought "
+                    "back. Look, and open it again."
                 )
-            except tokens.RotatedMeanwhile:
-                form.add_error(None, _("A token has been made since this page was opened. Look, and open it again."))
-            else:
-                self.log_change(
-                    request, consumer, f"Made {_told(token, expires_at)}; older ones: {form.older_in_words()}."
-                )
-                return self._show(request, consumer, token)
+                form.add_error(None, said)
         context = {
             **self.admin_site.each_context(request),
             "title": _("One more token for %(consumer)s") % {"consumer": consumer},
@@ -186,6 +210,16 @@ class ConsumerAdmin(NoDeletion, admin.ModelAdmin):  # type: ignore[type-arg]
             "form": form,
         }
         return TemplateResponse(request, "admin/mifos_gateway/consumer/rotate.html", context)
+
+    def _rotate(self, request: HttpRequest, consumer: Consumer, form: RotationForm) -> str:
+        """The new token, which the history knows: both are made, or neither is."""
+        saw, expires_at, older_end_at = form.cleaned_data["seen"], form.expires_at(), form.older_end_at()
+        made = "Brought back, made" if consumer.revoked_at else "Made"
+        with transaction.atomic():
+            token = tokens.rotate(consumer, saw=saw, expires_at=expires_at, older_end_at=older_end_at)
+            told = f"{made} {_told(token, expires_at)}; older ones: {form.older_in_words()}."
+            self.log_change(request, consumer, told)
+        return token
 
     def _show(self, request: HttpRequest, consumer: Consumer, token: str) -> HttpResponse:
         """The one page that holds the token, in answer to the POST that made it: it is kept nowhere for a next one."""

@@ -49,7 +49,9 @@ class RightsForm(forms.ModelForm):  # type: ignore[type-arg]
     """A consumer's scopes and rules, one rule a line. Whose form it is, `user` says."""
 
     user: Any = None
-    scopes = forms.MultipleChoiceField(choices=SCOPES, widget=forms.CheckboxSelectMultiple, required=False)
+    scopes = forms.MultipleChoiceField(
+        label=_("Scopes"), choices=SCOPES, widget=forms.CheckboxSelectMultiple, required=False
+    )
     allow = forms.CharField(
         label=_("Allowed routes"),
         widget=forms.Textarea(attrs={"rows": 6, "cols": 60}),
@@ -76,7 +78,7 @@ class RightsForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             return [str(rule) for rule in Rules(filter(str.strip, self.cleaned_data["allow"].splitlines())).rules]
         except RouteError as error:
-            raise forms.ValidationError(str(error)) from None
+            raise forms.ValidationError(_(error.message), params={"rule": repr(error.rule)}) from None
 
 
 class NewConsumerForm(Lifetime, RightsForm):
@@ -95,7 +97,7 @@ class RotationForm(Lifetime):
         help_text=_("An end takes up to 10 s to be known everywhere."),
     )
     hours = forms.IntegerField(label=_("Hours"), min_value=1, max_value=8760, required=False, initial=24)
-    seen = forms.IntegerField(widget=forms.HiddenInput)
+    seen = forms.CharField(widget=forms.HiddenInput)
 
     def clean(self) -> dict[str, Any]:
         found: dict[str, Any] = super().clean() or {}

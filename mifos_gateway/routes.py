@@ -31,8 +31,22 @@ DEFAULT_DENIED = (
 _PREFIX = re.compile(r"/?(?:(?:api/)?v[12]/)?", re.IGNORECASE)
 
 
+def gettext_noop(message: str) -> str:
+    """Django's by its name, for `makemessages`: gunicorn's master reads rules and does without Django."""
+    return message
+
+
+_NO_METHOD = gettext_noop("%(rule)s does not begin with a method: write '* users*' or 'GET clients/*'")
+_NO_PATTERN = gettext_noop("%(rule)s has no path pattern: write '* users*' or 'GET clients/*'")
+_QUERY = gettext_noop("%(rule)s holds a query; a pattern is a path alone: write 'POST loans/*'")
+
+
 class RouteError(ValueError):
     """A rule that cannot be read; the message says what a rule looks like."""
+
+    def __init__(self, message: str, rule: str) -> None:
+        super().__init__(message % {"rule": repr(rule)})
+        self.message, self.rule = message, rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +59,12 @@ class Rule:
         method, _, pattern = text.strip().partition(" ")
         method, pattern = method.upper(), pattern.strip()
         if method not in METHODS and method != "*":
-            raise RouteError(f"{text!r} does not begin with a method: write '* users*' or 'GET clients/*'")
+            raise RouteError(_NO_METHOD, text)
         pattern = pattern[_PREFIX.match(pattern).end() :] if pattern else ""  # type: ignore[union-attr]
         if not pattern.strip("/"):
-            raise RouteError(f"{text!r} has no path pattern: write '* users*' or 'GET clients/*'")
+            raise RouteError(_NO_PATTERN, text)
         if "?" in pattern and "=" in pattern:
-            raise RouteError(f"{text!r} holds a query; a pattern is a path alone: write 'POST loans/*'")
+            raise RouteError(_QUERY, text)
         return cls(method, pattern.strip("/").lower())
 
     def __str__(self) -> str:

@@ -38,8 +38,8 @@ class TokenLookupError(LookupError):
     """No token of this consumer, or more than one, is meant; the message says which there are."""
 
 
-class RotatedMeanwhile(Exception):
-    """The consumer has a token that whoever asks for one more has not seen."""
+class ChangedMeanwhile(Exception):
+    """The consumer is no longer as whoever asks for one more token has seen it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +96,25 @@ def issue(
     return plaintext
 
 
-def newest(consumer: Consumer) -> int:
-    """The id of its latest token, 0 where it has none."""
-    return consumer.tokens.aggregate(newest=Max("pk"))["newest"] or 0
+def seen(consumer: Consumer) -> str:
+    """What whoever asks for one more token looks at, to be compared when the request arrives."""
+    newest = consumer.tokens.aggregate(newest=Max("pk"))["newest"] or 0
+    return f"{newest} revoked {consumer.revoked_at.isoformat()}" if consumer.revoked_at else f"{newest}"
 
 
 def rotate(
-    consumer: Consumer, *, seen: int, expires_at: datetime | None = None, older_end_at: datetime | None = None
+    consumer: Consumer, *, saw: str, expires_at: datetime | None = None, older_end_at: datetime | None = None
 ) -> str:
-    """One more token for it; its older ones end then at the latest, or stay as they are.
+    """One more token for it, who comes back if revoked; its older ones end then at the latest, or stay as they are.
 
-    `seen` is the `newest` of the one who asks: a repeated request makes no second token, but RotatedMeanwhile.
+    `saw` is what the one who asks has `seen`: a repeated request makes no second token, and one from before a
+    revocation does not undo it, but ChangedMeanwhile. So does one whose `consumer` has other scopes by now than those
+    that the caller has judged.
     """
     with transaction.atomic():
         locked = Consumer.objects.select_for_update().get(pk=consumer.pk)
-        if newest(locked) != seen:
-            raise RotatedMeanwhile
+        if seen(locked) != saw or locked.scopes != consumer.scopes:
+            raise ChangedMeanwhile
         if older_end_at is not None:
             live = locked.tokens.filter(revoked_at=None)
             live.filter(Q(expires_at=None) | Q(expires_at__gt=older_end_at)).update(expires_at=older_end_at)

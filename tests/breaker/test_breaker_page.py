@@ -26,7 +26,7 @@ from breaker.registry import create_circuit_breaker
 from breaker.testing import fail, succeed
 from breaker.timeline import Span
 from tests.breaker.conftest import House
-from tests.breaker.watchers import browser, operator, person, viewer
+from tests.breaker.watchers import BOARD, browser, operator, person, viewer
 
 __all__ = ["operator", "viewer"]
 pytestmark = pytest.mark.django_db
@@ -184,6 +184,21 @@ def test_what_is_now_needs_no_database(viewer: Client) -> None:
     with CaptureQueriesContext(connection) as asked:
         viewer.get(LIVE)
     assert len(asked) == 0
+
+
+@pytest.mark.parametrize("place", [BOARD, f"{PAGE}?span=30d"])
+def test_a_language_that_parts_thousands_by_dots_leaves_scripts_and_charts_their_numbers(
+    house: House, breaker: SharedCircuitBreaker, viewer: Client, settings: Any, place: str
+) -> None:
+    settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = "de", True
+    succeed(breaker, 1200)
+    house.advance(1)
+    page = viewer.get(place).content.decode()
+
+    assert ">1.200<" in page
+    numbers = re.findall(r' (data-[\w-]+|id|[xyd]|width|height|viewBox)="([^"]*\d[^"]*)"', page)
+    assert {"data-now", "data-step"} & {name for name, _value in numbers}
+    assert [each for each in numbers if re.search(r",|^\d+(\.\d{3})+$", each[1])] == []
 
 
 # -- who may, and what there is ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The table of operators' acts and its page in the admin."""
 
+import re
 from io import StringIO
 from typing import Any
 
@@ -8,6 +9,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 
 from breaker import operations
 from breaker.models import OperatorAct
@@ -52,6 +54,17 @@ def test_the_list_opens(admin: Client, row: OperatorAct, query: str) -> None:
     answer = admin.get(page("changelist") + query)
     assert answer.status_code == 200
     assert "&lt;b&gt;maintenance&lt;/b&gt;" in answer.content.decode()
+
+
+@pytest.mark.parametrize("what", ["changelist", "change"])
+def test_every_label_is_translated(admin: Client, row: OperatorAct, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(translation._trans, "gettext", lambda message: f"«{message}»")
+    told = admin.get(page(what, *[row.pk] * (what == "change"))).content.decode()
+    found = re.findall(r'<label\b[^>]*>([^<]*)|<div class="text">(?:<a[^>]*>|<span>)([^<]*)', told)
+
+    labels = [label for each in found if (label := "".join(each).strip())]
+    assert len(labels) > 7
+    assert [label for label in labels if not label.startswith("«")] == []
 
 
 def test_an_act_opens_to_read_only(admin: Client, row: OperatorAct) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from axes.models import AccessAttempt
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import IntegrityError, OperationalError
@@ -39,6 +40,37 @@ def test_the_fifth_failure_shuts_out_and_says_for_how_long(client: Client, ann: 
     assert b"axes_reset" in refused.content
 
 
+def made_older(attempt: AccessAttempt, minutes: int) -> None:
+    AccessAttempt.objects.filter(pk=attempt.pk).update(attempt_time=attempt.attempt_time - timedelta(minutes=minutes))
+
+
+def test_who_is_shut_out_is_told_what_is_left_of_it(client: Client, ann: User) -> None:
+    fail(client, 5)
+    made_older(AccessAttempt.objects.get(), minutes=14)
+
+    refused = log_in(client)
+    assert 50 <= int(refused.headers["Retry-After"]) <= 60
+    assert b"from this address for 1 minute." in refused.content
+
+
+def test_it_ends_with_the_first_failure_that_there_had_to_be(client: Client, ann: User) -> None:
+    for number in range(5):
+        fail(client, 1, headers={"user-agent": f"browser {number}"})
+    for number, attempt in enumerate(AccessAttempt.objects.order_by("attempt_time")):
+        made_older(attempt, minutes=10 - number)
+
+    assert 290 <= int(log_in(client).headers["Retry-After"]) <= 300
+
+
+def test_an_address_that_is_shut_out_is_told_what_is_left_of_it(client: Client, ann: User, settings: Any) -> None:
+    settings.ADDRESS_FAILURE_LIMIT = 10
+    spray(client, 10)
+    for number, attempt in enumerate(AccessAttempt.objects.order_by("attempt_time")):
+        made_older(attempt, minutes=10 - number)
+
+    assert 290 <= int(log_in(client).headers["Retry-After"]) <= 300
+
+
 def test_a_login_forgets_the_failures_before_it(client: Client, ann: User) -> None:
     fail(client, 4)
     assert log_in(client).status_code == 302
@@ -52,6 +84,46 @@ def test_another_name_and_another_address_are_not_shut_out(client: Client, ann: 
 
     assert log_in(client, REMOTE_ADDR="192.0.2.7").status_code == 302
     assert log_in(Client(), name="ben").status_code == 302
+
+
+def spray(client: Client, times: int, **more: Any) -> None:
+    """One guess for each of many names."""
+    for number in range(times):
+        log_in(client, "wrong", name=f"name-{number}", **more)
+
+
+def test_who_tries_many_names_is_turned_away_before_a_password_is_hashed(
+    client: Client, ann: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ADDRESS_FAILURE_LIMIT = 10
+    spray(client, 10)
+    hashed: list[Any] = []
+    monkeypatch.setattr(ModelBackend, "authenticate", lambda *args, **_: hashed.append(args))
+
+    refused = log_in(client)
+    assert (refused.status_code, hashed) == (429, [])
+    assert b"After 10 failed logins nobody can log in from this address" in refused.content
+    assert log_in(client, REMOTE_ADDR="192.0.2.7").status_code == 200
+    assert len(hashed) == 1
+
+
+def test_a_login_of_ones_own_does_not_forget_what_failed_with_other_names(
+    client: Client, ann: User, settings: Any
+) -> None:
+    settings.ADDRESS_FAILURE_LIMIT = 10
+    spray(client, 9)
+    assert log_in(client).status_code == 302
+    spray(Client(), 1)
+
+    assert log_in(Client()).status_code == 429
+
+
+def test_an_address_is_let_in_again_as_its_failures_pass(client: Client, ann: User, settings: Any) -> None:
+    settings.ADDRESS_FAILURE_LIMIT = 10
+    spray(client, 10)
+    made_older(AccessAttempt.objects.order_by("attempt_time")[0], minutes=16)
+
+    assert log_in(client).status_code == 302
 
 
 @pytest.mark.parametrize(
@@ -147,6 +219,10 @@ def test_a_database_that_is_away_is_said_in_words(
         ("HTTP_X_REAL_IP", {"HTTP_X_REAL_IP": "192.0.2.9"}, "192.0.2.9"),
         ("HTTP_X_FORWARDED_FOR", {"HTTP_X_FORWARDED_FOR": "10.0.0.1, 192.0.2.9"}, "192.0.2.9"),
         ("HTTP_X_REAL_IP", {"HTTP_X_REAL_IP": "2001:db8::1:2:3:4"}, "2001:db8::"),
+        (None, {"REMOTE_ADDR": "::ffff:203.0.113.5"}, "203.0.113.5"),
+        ("HTTP_X_REAL_IP", {"HTTP_X_REAL_IP": "192.0.2.9:4711"}, "192.0.2.9"),
+        ("HTTP_X_REAL_IP", {"HTTP_X_REAL_IP": "[2001:db8::1:2:3:4]:4711"}, "2001:db8::"),
+        ("HTTP_X_REAL_IP", {"HTTP_X_REAL_IP": "[::ffff:192.0.2.9]"}, "192.0.2.9"),
         ("HTTP_X_REAL_IP", {"HTTP_X_REAL_IP": "someone"}, None),
         ("HTTP_X_REAL_IP", {}, None),
     ],

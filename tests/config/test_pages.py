@@ -53,6 +53,15 @@ def test_a_page_has_nothing_that_its_policy_refuses(admin_client: Client, page: 
     assert not re.search(r"unsafe|\*|https?:", response.headers["Content-Security-Policy"])
 
 
+def test_the_page_for_a_form_of_another_site_is_ours_and_has_nothing_that_its_policy_refuses() -> None:
+    refused = Client(enforce_csrf_checks=True).post("/admin/login/", {"username": "ann"})
+    page = refused.content.decode()
+
+    assert (refused.status_code, INLINE.findall(page)) == (403, [])
+    assert "Form refused | MIFOS gateway" in page
+    assert "'self'" in refused.headers["Content-Security-Policy"]
+
+
 def test_the_policy_lets_in_our_own_alone(client: Client) -> None:
     assert policy(client.get("/admin/login/")) == {
         "default-src": "'self'",

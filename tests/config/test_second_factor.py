@@ -6,7 +6,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django_otp import devices_for_user
@@ -113,8 +113,10 @@ def test_one_that_is_not_confirmed_is_not_asked_for(client: Client, app: TOTPDev
 def test_where_it_is_required_who_has_none_stays_outside(client: Client, ann: User, settings: Any) -> None:
     settings.ADMIN_REQUIRE_OTP = True
 
-    assert b"has none yet" in log_in(client).content
+    page = log_in(client).content
+    assert b"has none yet" in page
     assert not is_in(client)
+    assert [word for word in (b"otp_token", b'value="right"') if word in page] == []
 
 
 def test_where_it_becomes_required_a_session_without_it_ends(client: Client, app: TOTPDevice, settings: Any) -> None:
@@ -159,6 +161,14 @@ def test_the_command_gives_the_first_superuser_an_app_and_recovery_codes(
     assert [is_in(each) for each in (client, other, again)] == [True, True, False]
 
 
+def test_the_command_ends_the_user_s_sessions_and_no_other_s(client: Client, admin_client: Client, ann: User) -> None:
+    log_in(client)
+    assert (is_in(client), is_in(admin_client)) == (True, True)
+    enrol()
+
+    assert (is_in(client), is_in(admin_client)) == (False, True)
+
+
 def test_the_command_replaces_only_when_told_to(ann: User) -> None:
     enrol()
     before = {device.persistent_id for device in devices_for_user(ann)}
@@ -183,3 +193,46 @@ def test_an_operator_gives_one_to_a_user_and_shows_its_picture(admin_client: Cli
     assert device.config_url.replace("&", "&amp;") in page.content.decode()
     picture = admin_client.get(f"/admin/otp_totp/totpdevice/{device.pk}/qrcode/")
     assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/svg+xml")
+
+
+@pytest.fixture
+def looker(client: Client, db: None) -> Client:
+    """Somebody who may do all with devices, and is no superuser."""
+    user = User.objects.create_user("lou", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label__in=("otp_totp", "otp_static")))
+    client.force_login(user)
+    return client
+
+
+def test_no_page_shows_a_key_to_who_is_no_superuser(looker: Client, app: TOTPDevice) -> None:
+    pages = [looker.get(f"/admin/otp_totp/totpdevice/{where}") for where in ("", "add/", f"{app.pk}/change/")]
+
+    assert [page.status_code for page in pages] == [200, 200, 200]
+    told = "".join(page.content.decode() for page in pages)
+    assert [word for word in (app.key, 'name="key"', "qrcode") if word in told] == []
+
+
+@pytest.mark.parametrize("page", ["config", "qrcode"])
+def test_the_picture_is_for_superusers_alone(looker: Client, app: TOTPDevice, page: str) -> None:
+    assert looker.get(f"/admin/otp_totp/totpdevice/{app.pk}/{page}/").status_code == 403
+
+
+def test_a_key_is_not_told_by_what_fits_it(looker: Client, app: TOTPDevice) -> None:
+    assert looker.get(f"/admin/otp_totp/totpdevice/?key__startswith={app.key[0]}").status_code == 400
+
+
+def test_no_page_shows_a_recovery_code_to_who_is_no_superuser(looker: Client, ann: User) -> None:
+    device = StaticDevice.objects.create(user=ann, name="codes")
+    device.token_set.create(token="a-recovery-code")
+
+    page = looker.get(f"/admin/otp_static/staticdevice/{device.pk}/change/")
+    assert (page.status_code, b"a-recovery-code" in page.content) == (200, False)
+    assert looker.get("/admin/otp_static/staticdevice/?token_set__token__startswith=a").status_code == 400
+
+
+def test_a_superuser_sees_key_and_codes(admin_client: Client, app: TOTPDevice) -> None:
+    device = StaticDevice.objects.create(user=app.user, name="codes")
+    device.token_set.create(token="a-recovery-code")
+
+    assert app.key in admin_client.get(f"/admin/otp_totp/totpdevice/{app.pk}/change/").content.decode()
+    assert b"a-recovery-code" in admin_client.get(f"/admin/otp_static/staticdevice/{device.pk}/change/").content

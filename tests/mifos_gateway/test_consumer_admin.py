@@ -1,15 +1,16 @@
 """Consumers made, changed and rotated in the admin: the token is shown once, and kept nowhere."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.models import Session
+from django.db import OperationalError
 from django.test import Client
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from mifos_gateway import tokens
 from mifos_gateway.models import Consumer, Token
@@ -17,6 +18,7 @@ from mifos_gateway.models import Consumer, Token
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/mifos_gateway/consumer/"
+TOKENS = "/admin/mifos_gateway/token/"
 SHOP = {"name": "shop", "scopes": ["maker", "view"], "allow": "get clients/*\n\nPOST loans/*\n", "days": "30"}
 FORMSET = {"tokens-TOTAL_FORMS": "0", "tokens-INITIAL_FORMS": "0"}
 
@@ -40,8 +42,13 @@ def as_user(client: Client, *permissions: str) -> Client:
 
 def rotate(client: Client, consumer: Consumer, **fields: str) -> Any:
     page = client.get(f"{LIST}{consumer.pk}/rotate/").content.decode()
-    seen = re.findall(r'name="seen" value="(\d+)"', page)[0]
+    seen = re.findall(r'name="seen" value="([^"]+)"', page)[0]
     return client.post(f"{LIST}{consumer.pk}/rotate/", {"older": "keep", "hours": "24", "seen": seen} | fields)
+
+
+def sent_by_a_page(consumer: Consumer) -> dict[str, str]:
+    """What the rotation's page, if it is opened now, sends later."""
+    return {"older": "keep", "hours": "24", "seen": tokens.seen(consumer)}
 
 
 def live(consumer: Consumer) -> list[bool]:
@@ -147,16 +154,66 @@ def test_an_older_token_that_ends_sooner_still_does(admin_client: Client, shop: 
 
 
 def test_a_rotation_sent_again_makes_no_second_token(admin_client: Client, shop: Consumer) -> None:
-    sent = {"older": "keep", "hours": "24", "seen": str(tokens.newest(shop))}
+    sent = sent_by_a_page(shop)
     first = admin_client.post(f"{LIST}{shop.pk}/rotate/", sent)
     again = admin_client.post(f"{LIST}{shop.pk}/rotate/", sent)
 
     assert (len(shown(first)), shown(again), shop.tokens.count()) == (1, [], 2)
-    assert b"A token has been made since" in again.content
+    assert b"Since this page was opened the consumer got a token" in again.content
+
+
+def test_a_page_from_before_a_revocation_does_not_undo_it(admin_client: Client, shop: Consumer) -> None:
+    sent = sent_by_a_page(shop)
+    tokens.revoke(shop)
+    response = admin_client.post(f"{LIST}{shop.pk}/rotate/", sent)
+
+    assert (shown(response), live(shop)) == ([], [False])
+    assert Consumer.objects.get().revoked_at is not None
+
+
+def test_a_page_from_before_a_comeback_and_another_revocation_does_not_undo_that(shop: Consumer) -> None:
+    tokens.revoke(shop)
+    shop.refresh_from_db()
+    saw = tokens.seen(shop)
+    Consumer.objects.update(revoked_at=timezone.now() + timedelta(seconds=1))
+
+    with pytest.raises(tokens.ChangedMeanwhile):
+        tokens.rotate(shop, saw=saw)
+
+
+def test_scopes_that_the_caller_has_not_judged_get_no_token(shop: Consumer) -> None:
+    stale = Consumer.objects.get()
+    tokens.change_rights(shop, scopes=["operate"], allow=[])
+
+    with pytest.raises(tokens.ChangedMeanwhile):
+        tokens.rotate(stale, saw=tokens.seen(stale))
+
+
+def test_no_token_is_made_that_the_history_cannot_tell(
+    admin_client: Client, shop: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(LogEntry.objects, "log_actions", away)
+    admin_client.raise_request_exception = False
+    response = rotate(admin_client, shop, older="at once")
+
+    assert (response.status_code, live(shop)) == (503, [True])
+
+
+def test_a_rotation_s_fields_are_named_to_who_hears_the_page(admin_client: Client, shop: Consumer) -> None:
+    form = admin_client.get(f"{LIST}{shop.pk}/rotate/").content.decode().partition('id="content-main"')[2]
+    ids = re.findall(r' id="([^"]+)"', form)
+
+    assert re.search(r"<fieldset[^>]*><legend>Older tokens:</legend>", form)
+    named = re.findall(r"<label[^>]*?(?: for=\"([^\"]+)\"[^>]*)?>", form) + re.findall(r'describedby="([^"]+)"', form)
+    assert len(named) > 5
+    assert [each for each in named if each not in ids] == []
 
 
 def test_a_rotation_by_address_alone_makes_none(admin_client: Client, shop: Consumer) -> None:
-    admin_client.get(f"{LIST}{shop.pk}/rotate/?older=keep&seen={tokens.newest(shop)}")
+    admin_client.get(f"{LIST}{shop.pk}/rotate/?older=keep&seen={tokens.seen(shop)}")
 
     assert shop.tokens.count() == 1
 
@@ -219,9 +276,23 @@ def test_the_list_tells_live_tokens_the_next_end_and_the_last_use(
         page = admin_client.get(LIST).content.decode()
 
     (row,) = re.findall(r"<tr>(?:(?!</tr>).)*>shop<.*?</tr>", page, re.DOTALL)
-    cells = dict(re.findall(r'class="field-(\w+)[^>]*>([^<]*)<', row))
+    cells = dict(re.findall(r'class="field-(\w+)[^>]*>(?:<time[^>]*>)?([^<]*)<', row))
     assert cells["live_tokens"] == "2"
-    assert "-" not in (cells["next_expiry"], cells["last_used"])
+    assert all(cells[name].endswith(" UTC") for name in ("next_expiry", "last_used"))
+
+
+@pytest.mark.parametrize("page", [LIST, f"{LIST}{{shop}}/change/", TOKENS, f"{TOKENS}{{token}}/change/"])
+def test_times_have_a_zone_and_are_told_in_the_reader_s_own(admin_client: Client, shop: Consumer, page: str) -> None:
+    at = {hour: datetime(2026, 11, 24, hour, 24, 5, tzinfo=UTC) for hour in range(1, 5)}
+    Consumer.objects.update(created_at=at[1], revoked_at=at[2])
+    Token.objects.update(created_at=at[1], revoked_at=at[2], last_used_at=at[3], expires_at=at[4])
+    token = shop.tokens.get()
+
+    told = admin_client.get(page.format(shop=shop.pk, token=token.pk)).content.decode()
+    hours = {1, 2, 3} if page == LIST else {1, 2, 3, 4}  # the end of a revoked token is no next one
+    assert {int(hour) for hour in re.findall(r">2026-11-24 0(\d):24:05 UTC</time>", told)} == hours
+    assert "last used (to the hour)" in told.lower()
+    assert 'breaker.js" type="module"' in told
 
 
 def test_a_revoked_consumer_comes_back_with_the_new_token_alone(admin_client: Client, shop: Consumer) -> None:
@@ -230,6 +301,48 @@ def test_a_revoked_consumer_comes_back_with_the_new_token_alone(admin_client: Cl
     rotate(admin_client, shop)
 
     assert live(shop) == [False, True]
+    assert LogEntry.objects.get().change_message.startswith("Brought back, made mgw_")
+
+
+# --- In the project's language ---
+
+
+@pytest.fixture
+def translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A language in which what is marked for translation stands in guillemets."""
+    monkeypatch.setattr(translation._trans, "gettext", lambda message: f"«{message}»")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *(LIST, f"{LIST}add/", f"{LIST}{{shop}}/change/", f"{LIST}{{shop}}/rotate/"),
+        *(TOKENS, f"{TOKENS}{{token}}/change/"),
+    ],
+)
+def test_every_label_is_translated(admin_client: Client, shop: Consumer, translated: None, page: str) -> None:
+    told = admin_client.get(page.format(shop=shop.pk, token=shop.tokens.get().pk)).content.decode()
+    columns = r'<th class="column-[^>]*>([^<]*)|<div class="text">(?:<a[^>]*>|<span>)([^<]*)'
+    labels = ["".join(found) for found in re.findall(rf"<(?:label|legend)\b[^>]*>([^<]*)|{columns}", told)]
+
+    labels = [label.strip() for label in labels if label.strip()]
+    assert len(labels) > 2
+    assert [label for label in labels if not label.startswith("«")] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"name": "a b"}, "«A name is 1 to 64 letters"),
+        ({"allow": "clients/*"}, "«&#x27;clients/*&#x27; does not begin with a method"),
+        ({"allow": "GET /"}, "«&#x27;GET /&#x27; has no path pattern"),
+        ({"allow": "GET a?b=c"}, "«&#x27;GET a?b=c&#x27; holds a query"),
+    ],
+)
+def test_what_is_wrong_with_a_field_is_translated(
+    admin_client: Client, translated: None, fields: dict[str, str], said: str
+) -> None:
+    assert said in admin_client.post(f"{LIST}add/", SHOP | fields).content.decode()
 
 
 # --- Rights on breakers, handed out ---
@@ -273,8 +386,7 @@ def test_who_lacks_a_right_gets_no_token_that_has_it(
     tokens.issue("desk", **{scope: True})
     consumer = Consumer.objects.get()
     giver = as_user(client, "change_consumer", *has)
-    sent = {"older": "keep", "hours": "24", "seen": str(tokens.newest(consumer))}
-    response = giver.post(f"{LIST}{consumer.pk}/rotate/", sent, follow=True)
+    response = giver.post(f"{LIST}{consumer.pk}/rotate/", sent_by_a_page(consumer), follow=True)
 
     assert len(shown(response)) == consumer.tokens.count() - 1 == int(may)
 

@@ -5,9 +5,12 @@ from io import StringIO
 from typing import Any
 
 import qrcode
-from django.contrib.auth import get_user_model
+from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.sessions.models import Session
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
+from django.utils import timezone
 from django_otp import devices_for_user
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -18,8 +21,8 @@ RECOVERY_CODES = 10
 class Command(BaseCommand):
     help = (
         "Print the QR code of a new second factor (TOTP) for USERNAME, to be scanned by an authenticator app, and "
-        f"{RECOVERY_CODES} recovery codes, each good once. Nothing of it is shown again. From the next login on the "
-        "admin asks for a code."
+        f"{RECOVERY_CODES} recovery codes, each good once. Only superusers can see them again, in the admin. The "
+        "user's sessions end, and from the next login on the admin asks for a code."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -39,7 +42,15 @@ class Command(BaseCommand):
         app = TOTPDevice.objects.create(user=user, name="authenticator app")
         recovery = StaticDevice.objects.create(user=user, name="recovery code")
         codes = [recovery.token_set.create(token=StaticToken.random_token()).token for _ in range(RECOVERY_CODES)]
+        _end_sessions(user)
         self.stdout.write("\n".join([_picture(app.config_url), app.config_url, "", "Recovery codes:", *codes]))
+
+
+def _end_sessions(user: AbstractBaseUser) -> None:
+    """Those from before the second factor would go on without it until they end by themselves."""
+    for session in Session.objects.filter(expire_date__gt=timezone.now()).iterator():
+        if session.get_decoded().get(SESSION_KEY) == str(user.pk):
+            session.delete()
 
 
 def _picture(text: str) -> str:
