@@ -101,7 +101,7 @@ VARIABLES = (
     Variable("GATEWAY_BUSINESS_503_CODES", values.words, empty_counts=True),  # default: mifos_gateway.errors has it
     Variable("GATEWAY_CACHED_ROUTES", values.seconds_by_pattern),
     Variable("GATEWAY_CACHED_BYTES", whole(2**20, 2**40), str(64 * 2**20)),
-    Variable("GATEWAY_CACHED_ENTRY_BYTES", whole(1024, 2**30), str(256 * 2**10)),
+    Variable("GATEWAY_CACHED_ENTRY_BYTES", whole(1024, 2**30), str(64 * 2**10)),
     Variable("GATEWAY_PAYLOAD_KEYS", values.fernet_keys, secret=True),  # default: one from DJANGO_SECRET_KEY
     # The log
     Variable("LOG_FORMAT", values.one_of("plain", "json"), "plain"),

@@ -119,4 +119,6 @@ def worker_exit(server: Any, worker: Any) -> None:
     # Only where the application came to life: this hook also runs for a worker that never booted.
     if registry := sys.modules.get("breaker.registry"):
         registry.close()
+    if kept := sys.modules.get("mifos_gateway.kept"):
+        kept.answers.finish()
     logs.writer.flush()

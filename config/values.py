@@ -84,7 +84,12 @@ def seconds_by_pattern(value: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for word in words(value):
         pattern, _, given = word.rpartition("=")
-        if not pattern.strip() or not re.fullmatch(r"\s*[0-9]{1,5}\s*", given) or int(given) > 86_400:
+        if (
+            not pattern.strip()
+            or " " in pattern.strip()
+            or not re.fullmatch(r"\s*[0-9]{1,5}\s*", given)
+            or int(given) > 86_400
+        ):
             raise ValidationError(
                 f"pattern=seconds, comma-separated, is allowed, such as offices=600, at most 86400; not {word}"
             )

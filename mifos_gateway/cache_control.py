@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -23,15 +22,18 @@ class CacheControl:
 
     @classmethod
     def parse(cls, value: str) -> CacheControl:
-        """What cannot be read is taken as its strictest: an answer too many is asked of MIFOS then."""
-        given = {name.lower(): quoted or plain for name, quoted, plain in _DIRECTIVE.findall(value)}
+        """What is said twice or cannot be read is taken as its strictest: then MIFOS is asked once too often."""
+        given: dict[str, list[str]] = {}
+        for name, quoted, plain in _DIRECTIVE.findall(value):
+            given.setdefault(name.lower(), []).append(quoted or plain)
+        stale = [_least(given.get("max-stale"), unsaid=inf), _least(given.get("stale-if-error"))]
         return cls(
             no_store="no-store" in given,
             no_cache="no-cache" in given,
             only_if_cached="only-if-cached" in given,
-            max_age=_seconds(given, "max-age"),
-            max_stale=_most(_seconds(given, "max-stale", unsaid=inf), _seconds(given, "stale-if-error")),
-            min_fresh=_seconds(given, "min-fresh") or 0,
+            max_age=_least(given.get("max-age")),
+            max_stale=max((one for one in stale if one is not None), default=None),
+            min_fresh=max((_seconds(one, unread=inf) for one in given.get("min-fresh", ())), default=0),
         )
 
     def takes_fresh(self, age: float) -> bool:
@@ -46,19 +48,16 @@ class CacheControl:
             return -1
         if self.max_age is None and self.max_stale is None:
             return bound
-        return min(bound, (self.max_age or 0) + (self.max_stale or 0))
+        fresh = self.max_age - self.min_fresh if self.max_age is not None else 0
+        return min(bound, fresh + (self.max_stale or 0))
 
 
-def _seconds(given: Mapping[str, str], name: str, *, unsaid: float = 0) -> float | None:
-    if name not in given:
-        return None
-    if not given[name]:
-        return unsaid
-    return min(int(given[name]), 2**31) if re.fullmatch(r"[0-9]{1,20}", given[name]) else 0
+def _least(values: list[str] | None, *, unsaid: float = 0) -> float | None:
+    return None if values is None else min(_seconds(one, unread=0) if one else unsaid for one in values)
 
 
-def _most(*given: float | None) -> float | None:
-    return max((one for one in given if one is not None), default=None)
+def _seconds(value: str, *, unread: float) -> float:
+    return min(int(value), 2**31) if re.fullmatch(r"[0-9]{1,20}", value) else unread
 
 
 UNSAID = CacheControl()

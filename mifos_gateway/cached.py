@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from breaker.fallbacks import Fallback
-from mifos_gateway.kept import LONGEST, Visit, answers
+from mifos_gateway.kept import LONGEST, Visit, answers, matches
 from mifos_gateway.refusals import NotCached
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 MIFOS = "mifos"
 """The provenance of an answer that is MIFOS's own, and of now."""
-HIT = "mifos-gateway; hit"
-"""`Cache-Status` of RFC 9211."""
+HIT, STALE = "mifos-gateway; hit", "mifos-gateway; fwd=stale"
+"""`Cache-Status` of RFC 9211: given without a call, and given since the call brought no answer."""
+_CONDITIONS = ("if-none-match", "if-match", "if-modified-since", "if-unmodified-since", "if-range")
 
 
 class Cached(Fallback):
@@ -43,10 +44,13 @@ class Cached(Fallback):
         return f"Cached(max_stale={self.max_stale:g})"
 
     def answer(self, call: Any, error: Exception) -> Any:
-        visit = (call.visit or answers.visit(call)) if self.max_stale and not call.cache_control.no_store else None
-        if visit is None or not _within(visit, call.cache_control.stale_limit(self.max_stale)):
+        asked = call.cache_control
+        if not self.max_stale or call.method != "GET" or asked.no_store:
             raise error
-        return _hit(visit, call)
+        visit = call.visit or answers.visit(call)
+        if not _within(visit, asked.stale_limit(self.max_stale)):
+            raise error
+        return _given(visit, call, STALE)
 
     # -- what the guard asks of it -------------------------------------------------------------------------------------
 
@@ -57,58 +61,61 @@ class Cached(Fallback):
         """What is kept, where the caller wants no call for it; None: MIFOS is to be asked. Raises NotCached."""
         asked, visit = call.cache_control, call.visit
         if visit is not None and visit.kept and asked.takes_fresh(visit.age) and visit.age <= self.max_stale:
-            return _from_cache(visit, call)
+            return _without_a_call(visit, call)
         if not asked.only_if_cached:
             return None
         if visit is None or not _within(visit, asked.stale_limit(self.max_stale)):
             raise NotCached
-        return _from_cache(visit, call)
+        return _without_a_call(visit, call)
 
     def asking(self, call: Call) -> Call:
         """The call as it goes to MIFOS: for nothing but a 304 if what is kept is today's."""
-        etag = call.visit.kept.etag if call.visit and call.visit.kept else ""
-        if not etag or any(name.lower() in ("if-none-match", "if-match") for name in call.headers):
+        if not _asks_whether_changed(call):
             return call
-        return replace(call, headers={**call.headers, "If-None-Match": etag})
+        assert call.visit is not None
+        assert call.visit.kept is not None
+        return replace(call, headers={**call.headers, "If-None-Match": call.visit.kept.etag})
 
-    def settled(self, call: Call, answer: requests.Response) -> requests.Response:
-        """What the caller gets for MIFOS's good answer, which is kept."""
-        if call.visit is None:
+    def settled(self, call: Call, answer: requests.Response, *, seconds: float) -> requests.Response:
+        """What the caller gets for what MIFOS has answered, which is kept for so long."""
+        visit = call.visit
+        if visit is None:
             return answer
-        if answer.status_code != 304:
-            answers.keep(call.visit, answer, seconds=self.max_stale)
+        if answer.status_code != 304 or visit.kept is None:
+            if answer.status_code != 304:
+                answers.keep(visit, answer, seconds=seconds)
             return answer
-        if call.visit.kept is None or not _is_of(call.visit, answer, _if_none_match(call)):
-            return answer
-        confirmed = answers.confirm(call.visit, answer, seconds=self.max_stale)
-        if _if_none_match(call):
-            return answer
-        made: Any = confirmed.answer()
-        made.provenance = MIFOS
-        return made  # type: ignore[no-any-return]
+        etag = visit.kept.etag
+        if _asks_whether_changed(call) and answer.headers.get("ETag", etag) == etag:
+            made: Any = answers.confirm(visit, answer, seconds=seconds).answer()
+            made.provenance = MIFOS
+            return made  # type: ignore[no-any-return]
+        if etag and answer.headers.get("ETag") == etag and matches(_header(call, "if-none-match"), etag):
+            answers.confirm(visit, answer, seconds=seconds)
+        return answer
+
+
+def _asks_whether_changed(call: Call) -> bool:
+    """Whether the question is ours: the caller puts none, and what is kept can be named."""
+    kept = call.visit.kept if call.visit else None
+    return bool(kept and kept.etag) and not any(name.lower() in _CONDITIONS for name in call.headers)
 
 
 def _within(visit: Visit, limit: float) -> bool:
     return visit.kept is not None and visit.age <= limit
 
 
-def _is_of(visit: Visit, answer: requests.Response, if_none_match: str) -> bool:
-    """Whether a 304 speaks of what is kept: of what we asked about, or of an ETag that is its."""
-    assert visit.kept is not None
-    return not if_none_match or answer.headers.get("ETag", if_none_match) == visit.kept.etag != ""
-
-
-def _from_cache(visit: Visit, call: Call) -> requests.Response:
-    made = _hit(visit, call)
+def _without_a_call(visit: Visit, call: Call) -> requests.Response:
+    made = _given(visit, call, HIT)
     made.provenance = Cached.provenance
     return made  # type: ignore[no-any-return]
 
 
-def _hit(visit: Visit, call: Call) -> Any:
-    made = visit.answer(if_none_match=_if_none_match(call))
-    made.headers["Cache-Status"] = HIT
+def _given(visit: Visit, call: Call, status: str) -> Any:
+    made = visit.answer(if_none_match=_header(call, "if-none-match"))
+    made.headers["Cache-Status"] = status
     return made
 
 
-def _if_none_match(call: Call) -> str:
-    return next((value for name, value in call.headers.items() if name.lower() == "if-none-match"), "")
+def _header(call: Call, wanted: str) -> str:
+    return next((value for name, value in call.headers.items() if name.lower() == wanted), "")

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from breaker.engine.policy import PolicyError
+from breaker.fallbacks import Fallback
 from breaker.registry import registry
 from mifos_gateway import fallbacks, guard
 from mifos_gateway.conf import GatewaySettings
@@ -27,7 +28,10 @@ _CACHED_HINT = (
     "Each is a path pattern with seconds, such as {'offices': 600}, or with Cached(max_stale=600) "
     "(GATEWAY_CACHED_ROUTES=offices=600)."
 )
-_KEPT_BY_ONE = ("django.core.cache.backends.locmem.LocMemCache", "django.core.cache.backends.dummy.DummyCache")
+_KEPT_BY_ONE = tuple(
+    f"django.core.cache.backends.{name}"
+    for name in ("locmem.LocMemCache", "dummy.DummyCache", "filebased.FileBasedCache", "db.DatabaseCache")
+)
 _MIDDLEWARE = ("mifos_gateway.middleware.RequestIdMiddleware", "mifos_gateway.middleware.AccessLogMiddleware")
 _HANDLER = "mifos_gateway.api_errors.exception_handler"
 _TYPES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
@@ -181,12 +185,19 @@ def _wrong_cached_routes(given: dict[str, Any]) -> Iterator[CheckMessage]:
         return
     for pattern, value in (cached or {}).items():
         try:
+            if " " in str(pattern).strip():
+                raise ValueError(f"{pattern!r} holds a method; only GETs are kept, and a pattern is a path alone")
             Rule.parse(f"GET {pattern}")
             fallbacks.cached_route(value)
         except ValueError as error:
             yield _error("E012", f"settings.GATEWAY['CACHED_ROUTES'][{pattern!r}]: {error}", _CACHED_HINT)
-    if cached:
+    chosen = given.get("FALLBACKS")
+    if cached or (isinstance(chosen, dict) and any(_keeps(value) for value in chosen.values())):
         yield from _unfit_cache(given.get("CACHE_ALIAS") or "default")
+
+
+def _keeps(value: Any) -> bool:
+    return isinstance(value, Fallback) and fallbacks.cached_in(value) is not None
 
 
 def _unfit_cache(alias: str) -> Iterator[CheckMessage]:
@@ -195,9 +206,12 @@ def _unfit_cache(alias: str) -> Iterator[CheckMessage]:
         hint = f"There are: {', '.join(settings.CACHES)}."
         yield _error("E015", f"settings.GATEWAY['CACHE_ALIAS'] is {alias!r}, and there is no such cache", hint)
     elif cache.get("BACKEND") in _KEPT_BY_ONE:
-        text = f"Answers are kept in CACHES[{alias!r}], which each process has for itself: a write drops only its own"
-        yield _warning("W005", text, "Take a cache that all share, such as django-redis (CACHE_URL).")
-    elif cache.get("OPTIONS", {}).get("IGNORE_EXCEPTIONS"):
+        text = (
+            f"Answers are kept in CACHES[{alias!r}], which not all processes share (or which holds a "
+            "database's connection while MIFOS is called): a write drops only what its own process keeps"
+        )
+        yield _warning("W005", text, "Take one such as django-redis (CACHE_URL).")
+    elif cache.get("OPTIONS", {}).get("IGNORE_EXCEPTIONS", getattr(settings, "DJANGO_REDIS_IGNORE_EXCEPTIONS", False)):
         text = f"CACHES[{alias!r}] hides that it is away, so that a write may not drop what is kept of it"
         yield _warning("W006", text, "Take a cache without IGNORE_EXCEPTIONS (GATEWAY['CACHE_ALIAS']).")
 

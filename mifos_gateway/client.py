@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_encoding_from_headers
 
 from mifos_gateway.deadline import DeadlineAdapter, Origin
 from mifos_gateway.errors import InvalidCall
@@ -135,8 +135,14 @@ def answer_of(status: int, content: bytes, headers: Mapping[str, str]) -> reques
     answer.status_code = status
     answer._content = content
     answer.headers.update(headers)
-    answer.encoding = "utf-8"
+    answer.encoding = get_encoding_from_headers(answer.headers) or "utf-8"
     return answer
+
+
+def place_of(base_url: str) -> str:
+    """One spelling of where a MIFOS is, for all of them. Raises ValueError."""
+    origin, root = _split_base_url(base_url)
+    return f"{origin}{root}"
 
 
 class _Session(requests.Session):

@@ -30,7 +30,7 @@ class GatewaySettings:
     fallbacks: Mapping[str, Any] = field(default_factory=dict)  # see mifos_gateway.fallbacks
     cached_routes: Mapping[str, Any] = field(default_factory=dict)  # the same
     cache_alias: str = "default"  # of settings.CACHES, where answers are kept
-    cached_entry_bytes: int = 256 * 2**10  # of one answer, compressed and encrypted
+    cached_entry_bytes: int = 64 * 2**10  # of one answer, compressed and encrypted
     cached_bytes: int = 64 * 2**20  # of all
     payload_keys: tuple[str, ...] = ()  # Fernet's; see mifos_gateway.vault
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from django.core.signals import setting_changed
 
 from breaker.fallbacks import Chain, Custom, FailFast, Fallback, Placeholder, fallback, strategy
-from mifos_gateway import conf, targets
+from mifos_gateway import conf, resources, targets
 from mifos_gateway.cached import MIFOS, Cached
 from mifos_gateway.client import answer_of
 from mifos_gateway.errors import GatewayError, InvalidCall
@@ -44,23 +44,29 @@ def configured(call: Call) -> Fallback | None:
         return told.breakers.get(call.breaker)
     path = targets.parse(call.target).path
     chosen = _first(told.routes, call.method, path) or told.breakers.get(call.breaker)
-    cached = _first(told.cached, call.method, path) if call.method == "GET" else None
+    cached = _cached_route(call.method, path)
     if cached is None or chosen is None:
         return chosen or cached
     return Chain(cached, chosen)
 
 
-def keeper(call: Call, instead: Fallback | None) -> Cached | None:
-    """Who keeps the answer of such a call: what its strategy holds, else what the settings say of its route."""
+def keeper(call: Call, instead: Fallback | None) -> tuple[Cached | None, float]:
+    """Who keeps the answer of such a call, and for how many seconds: what its strategy holds, and what the settings say
+    of its route, for what one caller asks for must not end what others may get."""
     if call.method != "GET":
-        return None
-    if instead is not None and (found := _cached_in(instead)) is not None:
-        return found
-    told = _configured()
-    return _first(told.cached, "GET", targets.parse(call.target).path) if told.cached else None
+        return None, 0
+    own = cached_in(instead) if instead is not None else None
+    route = _cached_route("GET", targets.parse(call.target).path) if _configured().cached else None
+    found = own or route
+    return found, max(one.max_stale for one in (own, route) if one) if found else 0
 
 
-def _cached_in(instead: Fallback) -> Cached | None:
+def _cached_route(method: str, path: str) -> Cached | None:
+    found = _first(_configured().cached, method, path) if method == "GET" else None
+    return found if found is not None and found.max_stale else None
+
+
+def cached_in(instead: Fallback) -> Cached | None:
     for one in instead.strategies if isinstance(instead, Chain) else (instead,):
         if isinstance(one, Cached) and one.max_stale:
             return one
@@ -69,16 +75,25 @@ def _cached_in(instead: Fallback) -> Cached | None:
 
 @contextlib.contextmanager
 def dropping(call: Call) -> Iterator[None]:
-    """A write: what is kept of what it may change counts no longer, from before it is sent."""
-    if not (answers.used or _configured().keeps):
+    """A call that goes out: if it writes, what is kept of what it may change counts no longer."""
+    if call.method in READS or not (answers.used or _configured().keeps):
         yield
         return
-    path = targets.parse(call.target).path
-    answers.drop(path)
+    target = targets.parse(call.target)
+    if call.method == "POST" and resources.only_reads(target.path, target.query):
+        yield
+        return
+    answers.drop(target.path)
     try:
         yield
-    finally:
-        answers.drop(path)  # what was read meanwhile may be of before
+    except GatewayError as error:
+        if error.sent is not False:
+            answers.drop(target.path, again=True)
+        raise
+    except BaseException:
+        answers.drop(target.path, again=True)
+        raise
+    answers.drop(target.path)  # what was read meanwhile may be of before
 
 
 def answer(
@@ -168,8 +183,8 @@ def _configured() -> _Configured:
     return _Configured(
         routes=[(Rules([key]), value) for key, value in told.items() if " " in key.strip()],
         breakers={key: value for key, value in told.items() if " " not in key.strip()},
-        cached=[(rules, one) for rules, one in kept if one.max_stale],
-        keeps=any(one.max_stale for _, one in kept) or any(_cached_in(one) for one in told.values()),
+        cached=kept,
+        keeps=any(one.max_stale for _, one in kept) or any(cached_in(one) for one in told.values()),
     )
 
 

@@ -95,27 +95,26 @@ class Guard:
         `errors.py` draws.
         """
         instead = fallback if fallback is not None else fallbacks.configured(call)
-        if call.method not in fallbacks.READS:
-            with fallbacks.dropping(call):
-                return self._answered(call, instead)
-        keeper = fallbacks.keeper(call, instead)
+        keeper, seconds = fallbacks.keeper(call, instead)
         if keeper is None:
-            if call.cache_control.only_if_cached:
+            if call.cache_control.only_if_cached and call.method in fallbacks.READS:
                 raise NotCached
             return self._answered(call, instead)
         call = keeper.looked_up(call)
         if (kept := keeper.at_once(call)) is not None:
             return kept
-        return self._answered(call, instead, keeper)
+        return self._answered(call, instead, keeper, seconds)
 
-    def _answered(self, call: Call, instead: Fallback | None, keeper: Cached | None = None) -> requests.Response:
+    def _answered(
+        self, call: Call, instead: Fallback | None, keeper: Cached | None = None, seconds: float = 0
+    ) -> requests.Response:
         if instead is None:
             return self._call(call)
         error: GatewayError
         try:
             answer = self._call(keeper.asking(call) if keeper else call)
             if _classify(answer, None) is not Outcome.FAILURE:
-                return keeper.settled(call, answer) if keeper else answer
+                return keeper.settled(call, answer, seconds=seconds) if keeper else answer
             error = MifosFailed(answer)
         except (ServiceUnavailable, MifosUnavailable, MifosTimeout) as raised:
             error = raised
@@ -158,9 +157,10 @@ class Guard:
             bulkhead.renew()
 
     def _send(self, call: Call, timeout: float) -> requests.Response:
-        return self._client.send(
-            call.user, call.method, call.target, headers=call.headers, body=call.body, timeout=timeout
-        )
+        with fallbacks.dropping(call):
+            return self._client.send(
+                call.user, call.method, call.target, headers=call.headers, body=call.body, timeout=timeout
+            )
 
     def _tell_if_credentials_rejected(self, answer: requests.Response, user: User) -> None:
         try:

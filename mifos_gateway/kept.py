@@ -1,31 +1,40 @@
-"""What MIFOS has answered to reads, kept in Django's cache for when it gives no answer.
+"""What MIFOS has answered to reads, kept in Django's cache for when it does not.
 
-    kept:1:answer:<digest>   the answer, compressed and encrypted: of this MIFOS, tenant, user, path, query and Accept
-    kept:1:tag:<family>      a random word that a write changes; an answer counts while its words are today's
-    kept:1:shelf:<n>         what lies on one of 256 shelves: digest to size and time; bounds the whole
+    kept:2:slot:<n>                an answer: whose it is (a keyed digest), since when, then compressed and encrypted
+    kept:2:word:<MIFOS>:<family>   a random word; an answer counts while its families' words are those it was read under
 
-A write changes its families' words before it is sent and once it is answered or lost, so that what was read meanwhile
-counts no longer. Nothing here raises: a cache that is away or full is a miss, and is left alone for a second.
+There are so many slots, each of a size, so nothing is kept without a bound; an answer has two to choose from. A write
+deletes its families' words when it goes out and when it has ended, so that what was read meanwhile counts no longer;
+who looks next makes new ones. (To delete is what a Redis that is full still does.) A write whose end nobody knows does
+so again later. Words that a cache which is away could not delete are owed, and a thread pays when it is back.
+
+Nothing here raises, and a call waits for a cache that hangs once: then it is left alone until the thread reaches it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import atexit
 import json
 import logging
+import os
 import secrets
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
+from django.conf import settings
 from django.core.cache import caches
+from django.core.signals import setting_changed
+from django.utils.crypto import salted_hmac
 
 from mifos_gateway import conf, resources, targets, vault
-from mifos_gateway.client import answer_of
+from mifos_gateway.client import answer_of, api_path, place_of
 
 if TYPE_CHECKING:
     import requests
@@ -35,241 +44,384 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway")
 T = TypeVar("T")
 
-PREFIX = "kept:1:"
+PREFIX = "kept:2:"
 LONGEST = 86_400
 """Seconds that an answer may be kept."""
-SHELVES = 256
-PAUSE = 1.0
-"""Seconds for which a cache that failed, or was this slow, is left alone."""
-SLOW = 0.09
+SLOW = 0.5
+"""Seconds after which the cache is left alone though it has answered. Its client gives up after 0.1 s by this
+project's settings; a look-up of its name, which no client bounds, may take longer."""
+PROBE_EVERY = 1.0
+AGAIN_AFTER = 60.0
+"""Seconds after which a write whose end nobody knows drops once more: MIFOS may carry it out that late."""
 HEADERS = (
     *("Content-Type", "ETag", "Last-Modified", "Content-Language", "Content-Disposition", "Cache-Control", "Expires"),
     "Date",
 )
-_AT_ONCE = 512
-"""Bytes from which compressing pays."""
+_UNKEYED = frozenset(
+    ("x-request-id", "x-correlation-id", "if-none-match", "if-match", "if-modified-since", "if-unmodified-since")
+)
+_VARIES_BY = frozenset(
+    ("accept", "accept-encoding", "origin", "access-control-request-method", "access-control-request-headers")
+)
+"""What every answer may vary by: the key holds the first, the others never go to MIFOS or are always the same."""
+_CHUNK = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """An answer of MIFOS with status 200. `at`: when it was given, in seconds since 1970."""
+    """An answer of MIFOS with status 200. `at`: when it was asked for, in seconds since 1970."""
 
+    digest: str
     headers: Mapping[str, str]
     body: bytes
     at: float
-    tags: Mapping[str, str]
+    words: Mapping[str, str]
 
     @property
     def etag(self) -> str:
         return self.headers.get("ETag", "")
 
-    def sealed(self) -> bytes:
-        head = json.dumps({"headers": dict(self.headers), "at": self.at, "tags": dict(self.tags)}).encode()
-        content = head + b"\n" + self.body
-        return vault.seal(b"z" + zlib.compress(content, 1) if len(content) > _AT_ONCE else b"-" + content)
+    def sealed(self, limit: int) -> bytes | None:
+        """As it is stored, None where that is larger than the limit."""
+        head = {"digest": self.digest, "headers": dict(self.headers), "at": self.at, "words": dict(self.words)}
+        packed = _compressed(json.dumps(head).encode() + b"\n" + self.body, limit)
+        if packed is None:
+            return None
+        sealed = _mark(self.digest, self.at) + vault.seal(packed)
+        return sealed if len(sealed) <= limit else None
 
     @classmethod
-    def unsealed(cls, sealed: bytes) -> Kept:
-        """Raises ValueError (and zlib's error) for what is none."""
-        content = vault.unseal(sealed)
-        content = zlib.decompress(content[1:]) if content[:1] == b"z" else content[1:]
-        head, _, body = content.partition(b"\n")
+    def unsealed(cls, stored: bytes) -> Kept:
+        head, _, body = zlib.decompress(vault.unseal(stored[_MARK:])).partition(b"\n")
         return cls(**json.loads(head), body=body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """A look at what is kept for one read. Without `tags` the cache has not answered, and nothing is kept."""
+    """A look at what is kept for one read. Without `words` the cache has not answered, and nothing is kept."""
 
     digest: str
-    now: float
-    tags: Mapping[str, str] | None = None
-    shelf: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    asked_at: float
+    words: Mapping[str, str] | None = None
+    slot: str = ""
     kept: Kept | None = None
+    wall: Callable[[], float] = field(default=time.time, compare=False)
 
     @property
     def age(self) -> float:
-        """Of what is kept, in seconds; hosts' clocks may be apart."""
+        """Of what is kept, by now, in seconds; hosts' clocks may be apart."""
         assert self.kept is not None
-        return max(0.0, self.now - self.kept.at)
+        return max(0.0, self.wall() - self.kept.at)
 
     def answer(self, *, if_none_match: str = "") -> requests.Response:
         """What is kept, as an answer that tells its age; 304 where the caller has it already."""
         assert self.kept is not None
         headers = {**self.kept.headers, "Age": str(int(self.age))}
-        if self.kept.etag and _matches(if_none_match, self.kept.etag):
+        if self.kept.etag and matches(if_none_match, self.kept.etag):
             return answer_of(304, b"", {name: value for name, value in headers.items() if name != "Content-Type"})
         return answer_of(200, self.kept.body, headers)
 
 
 class Answers:
-    """The answers kept for all processes of this deployment. `wall` in seconds since 1970, `monotonic` in seconds."""
+    """The answers kept for all processes of this deployment. `wall` in seconds since 1970, `monotonic` in seconds.
+
+    `threads` false: nobody pays what is owed but `pay`.
+    """
 
     def __init__(
-        self, *, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+        self,
+        *,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        threads: bool = True,
     ) -> None:
         self._wall = wall
         self._monotonic = monotonic
-        self._away_until = float("-inf")
-        self._owed: set[str] = set()
-        """Families that a write has changed and the cache has not been told of."""
+        self._threads = threads
         self.used = False
         """Whether this process has kept or dropped any: its writes must drop from then on."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Anew, in a new process."""
+        self.away = False
+        self._owed: dict[str, float] = {}
+        """Family to when it is to be dropped."""
+        self._lock = threading.Lock()
+        self._wakes = threading.Event()
+        self._payer: threading.Thread | None = None
 
     def visit(self, call: Call) -> Visit:
         """What is kept of this read, and what must be known to keep its answer: one round trip."""
         self.used = True
-        target = targets.parse(call.target)
-        visit = Visit(digest=_digest(call, target), now=self._wall())
-        return self._patiently(lambda: self._look(visit, resources.shown_by(target.path)), visit)
+        nothing = Visit(digest="", asked_at=self._wall(), wall=self._wall)
+        return nothing if call.body else self._patiently(lambda: self._look(call, nothing), nothing)
 
     def keep(self, visit: Visit, answer: requests.Response, *, seconds: float) -> None:
-        """Keep MIFOS's answer for so long, if it is one to be kept and there is room."""
-        if visit.tags is None or answer.status_code != 200 or answer.headers.get("Vary", "").strip() == "*":
-            return
-        headers = {name: answer.headers[name] for name in HEADERS if name in answer.headers}
-        headers.setdefault("Date", formatdate(visit.now, usegmt=True))
-        at = visit.now - _seconds(answer.headers.get("Age"))
-        self._put(visit, Kept(headers=headers, body=answer.content, at=at, tags=visit.tags), seconds)
+        """Keep MIFOS's good answer for so long. One that is not to be kept, or too large, ends the one before it."""
+        if visit.words is not None:
+            self._patiently(lambda: self._keep(visit, answer, seconds), None)
 
     def confirm(self, visit: Visit, answer: requests.Response, *, seconds: float) -> Visit:
         """MIFOS says by a 304 that what is kept is today's."""
-        if visit.kept is None:
-            return visit
-        renewed = {name: answer.headers[name] for name in HEADERS if name in answer.headers}
-        renewed.setdefault("Date", formatdate(visit.now, usegmt=True))
-        kept = replace(visit.kept, headers={**visit.kept.headers, **renewed}, at=visit.now)
-        self._put(visit, kept, seconds)
+        assert visit.kept is not None
+        at = visit.asked_at - _age_of(answer)
+        headers = {**visit.kept.headers, **_dated(_headers(answer), at)}
+        kept = replace(visit.kept, headers=headers, at=max(at, visit.kept.at))
+        self._patiently(lambda: self._put(visit, kept, seconds), None)
         return replace(visit, kept=kept)
 
-    def drop(self, path: str) -> None:
-        """Count what a write to that path may have changed no longer; as soon as the cache is there."""
+    def drop(self, path: str, *, again: bool = False) -> None:
+        """Count what a write to that path may have changed no longer: now, or as soon as the cache is there.
+
+        `again`: once more later, for nobody knows whether MIFOS has done it yet.
+        """
         self.used = True
-        self._owed.update(resources.changed_by(path))
-        self._patiently(self._pay, None)
+        families = resources.changed_by(path)
+        self._owe(families, at=float("-inf"))
+        self._patiently(self.pay, None)
+        if again:
+            self._owe(families, at=self._monotonic() + AGAIN_AFTER)
+
+    def pay(self) -> bool:
+        """Delete the words of what is due; whether nothing is any more. Raises what the cache raises."""
+        with self._lock:  # to the end: who owes the same may go on only when it is paid
+            due = [family for family, at in self._owed.items() if at <= self._monotonic()]
+            if due and not self.away:
+                self._delete(due)
+            return not self._owed
+
+    def probe(self) -> None:
+        """Is the cache back? Then pay, and let calls ask it again. Raises what the cache raises."""
+        _cache().get(_word(resources.REFERENCE))
+        with self._lock:
+            self._delete([family for family, at in self._owed.items() if at <= self._monotonic()])
+            self.away = False
+        log.warning("Answers of MIFOS are kept again")
+
+    def _delete(self, families: list[str]) -> None:
+        try:
+            _cache().delete_many([_word(family) for family in families])
+        except Exception as error:
+            self._leave_alone(type(error).__name__)  # before the next writer gets the lock
+            raise
+        self._owed = {family: at for family, at in self._owed.items() if family not in families}
 
     # -- the cache -----------------------------------------------------------------------------------------------------
 
-    def _look(self, visit: Visit, families: Iterable[str]) -> Visit:
-        self._pay()
-        cache, tags = _cache(), {family: _tag(family) for family in families}
-        found = cache.get_many([_entry(visit.digest), _shelf(visit.digest), *tags.values()])
-        words = {family: found.get(name) or _make_word(name) for family, name in tags.items()}
-        kept = _unsealed(found.get(_entry(visit.digest)))
+    def _look(self, call: Call, visit: Visit) -> Visit:
+        target = targets.parse(call.target)
+        digest = _digest(call, target.query)
+        slots, words = _slots(digest), {family: _word(family) for family in resources.shown_by(target.path)}
+        found = _cache().get_many([*slots, *words.values()])
+        todays = {family: _text(found.get(name)) or _make_word(name) for family, name in words.items()}
+        mine = next((slot for slot in slots if _is_of(found.get(slot), digest)), "")
+        kept = _unsealed(found.get(mine), digest)
         return replace(
             visit,
-            tags=words,
-            shelf=found.get(_shelf(visit.digest)) or {},
-            kept=kept if kept is not None and kept.tags == words else None,
+            digest=digest,
+            words=todays,
+            slot=mine or min(slots, key=lambda slot: _since(found.get(slot))),
+            kept=kept if kept is not None and kept.words == todays else None,
         )
 
-    def _put(self, visit: Visit, kept: Kept, seconds: float) -> None:
-        sealed = kept.sealed()
-        room = conf.gateway().cached_bytes // SHELVES
-        if len(sealed) <= min(room, conf.gateway().cached_entry_bytes):
-            self._patiently(lambda: self._shelve(visit, sealed, seconds, room), None)
-
-    def _shelve(self, visit: Visit, sealed: bytes, seconds: float, room: int) -> None:
-        cache, now = _cache(), visit.now
-        _, until = known = visit.shelf.get(visit.digest, (0, 0.0))
-        if known[0] != len(sealed) or until < now + seconds:
-            # Twice as long as the answer, so that this need not be written for each.
-            lying = {digest: item for digest, item in visit.shelf.items() if item[1] > now and digest != visit.digest}
-            fallen = _fallen(lying, room - len(sealed))
-            cache.delete_many([_entry(digest) for digest in fallen])
-            lying[visit.digest] = (len(sealed), now + 2 * seconds)
-            cache.set(_shelf(visit.digest), lying, timeout=2 * LONGEST)
-        cache.set(_entry(visit.digest), sealed, timeout=seconds)
-
-    def _pay(self) -> None:
-        owed: set[str] = set()
-        while self._owed:  # taken out first: a write that ends meanwhile owes anew
-            owed.add(self._owed.pop())
-        if not owed:
+    def _keep(self, visit: Visit, answer: requests.Response, seconds: float) -> None:
+        if answer.status_code != 200 or not _varies_by_nothing_else(answer):
+            self._forget(visit)
             return
-        try:
-            _cache().set_many({_tag(family): secrets.token_hex(8) for family in owed}, timeout=None)
-        except Exception:
-            self._owed.update(owed)
-            raise
+        at, assert_words = visit.asked_at - _age_of(answer), visit.words or {}
+        headers = _dated(_headers(answer), at)
+        kept = Kept(digest=visit.digest, headers=headers, body=answer.content, at=at, words=assert_words)
+        self._put(visit, kept, seconds)
+
+    def _put(self, visit: Visit, kept: Kept, seconds: float) -> None:
+        sealed = kept.sealed(conf.gateway().cached_entry_bytes)
+        if sealed is None:
+            self._forget(visit)
+        else:
+            _cache().set(visit.slot, sealed, timeout=seconds)
+
+    def _forget(self, visit: Visit) -> None:
+        if visit.kept is not None:
+            _cache().delete(visit.slot)
 
     def _patiently(self, ask: Callable[[], T], otherwise: T) -> T:
+        return otherwise if self.away else self._measured(ask, otherwise)
+
+    def _measured(self, ask: Callable[[], T], otherwise: T | None = None) -> T:
         began = self._monotonic()
-        if began < self._away_until:
-            return otherwise
         try:
-            return ask()
+            answered = ask()
         except Exception as error:
-            self._away_until = self._monotonic() + PAUSE
-            log.warning("Answers of MIFOS are not kept: the cache is away (%s)", type(error).__name__)
-            return otherwise
-        finally:
-            if self._monotonic() - began > SLOW:
-                self._away_until = self._monotonic() + PAUSE
+            if _is_away(error):
+                self._leave_alone(type(error).__name__)
+            else:
+                log.warning("An answer of MIFOS could not be kept (%s)", type(error).__name__)
+            return otherwise  # type: ignore[return-value]
+        if self._monotonic() - began > SLOW:
+            self._leave_alone("it is slow")
+        return answered
+
+    def _leave_alone(self, why: str) -> None:
+        if not self.away:
+            self.away = True
+            log.warning("Answers of MIFOS are not kept: the cache is away (%s)", why)
+        self._wake()
+
+    # -- what is owed --------------------------------------------------------------------------------------------------
+
+    def _owe(self, families: Iterable[str], *, at: float) -> None:
+        with self._lock:
+            for family in families:
+                self._owed[family] = min(at, self._owed.get(family, at))
+        if at > float("-inf") or self.away:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._wakes.set()
+        if self._threads and (self._payer is None or not self._payer.is_alive()):
+            self._payer = threading.Thread(target=self._pay_for_ever, name="kept-answers", daemon=True)
+            self._payer.start()
+
+    def _pay_for_ever(self) -> None:
+        while True:
+            self._wakes.wait()
+            self._wakes.clear()
+            while self.away or self._owed:
+                try:
+                    self.probe() if self.away else self.pay()
+                except Exception as error:
+                    if not self.away:
+                        self._leave_alone(type(error).__name__)
+                time.sleep(PROBE_EVERY)
+
+    def finish(self) -> None:
+        """At the process's end: what can be paid, at once."""
+        if self._owed:
+            try:
+                self._delete(list(self._owed))
+            except Exception as error:
+                log.warning("Kept answers that writes have changed were not dropped (%s)", type(error).__name__)
 
 
 answers = Answers()
+atexit.register(answers.finish)
+os.register_at_fork(after_in_child=answers.begin)
 
 
-def _fallen(lying: dict[str, tuple[int, float]], room: int) -> list[str]:
-    """Takes from a shelf what ends first until the rest has room; what it took."""
-    taken, size = [], sum(size for size, _ in lying.values())
-    for digest in sorted(lying, key=lambda digest: lying[digest][1]):
-        if size <= room:
-            break
-        size -= lying.pop(digest)[0]
-        taken.append(digest)
-    return taken
-
-
-def _unsealed(sealed: Any) -> Kept | None:
-    if not sealed:
-        return None
-    try:
-        return Kept.unsealed(sealed)
-    except (ValueError, TypeError, zlib.error):
-        return None  # of another version, or a key that is gone
-
-
-def _make_word(name: str) -> str:
-    """None was there, or it was evicted: a new one, so that nothing older counts."""
-    _cache().add(name, secrets.token_hex(8), timeout=None)
-    if (word := _cache().get(name)) is None:
-        raise ConnectionError("the cache keeps nothing")  # one that hides that it is away
-    return str(word)
-
-
-def _digest(call: Call, target: targets.Target) -> str:
-    accept = next((value for name, value in call.headers.items() if name.lower() == "accept"), "*/*")
-    query = sorted(parse_qsl(target.query, keep_blank_values=True), key=lambda pair: pair[0])
-    mifos = conf.mifos()
-    whose = [mifos.get("BASE_URL"), mifos.get("TENANT_ID"), call.user]
-    what = [target.version, target.path, query, accept]
-    return hashlib.sha256(json.dumps([whose, what]).encode()).hexdigest()
-
-
-def _matches(if_none_match: str, etag: str) -> bool:
+def matches(if_none_match: str, etag: str) -> bool:
     given = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
     return "*" in given or etag.removeprefix("W/") in given
 
 
-def _seconds(age: str | None) -> int:
-    return int(age) if age and age.isdecimal() else 0
+def _is_away(error: Exception) -> bool:
+    """Else what lies there is not ours to read, which another call may well be."""
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("redis", "django_redis")
 
 
-def _entry(digest: str) -> str:
-    return f"{PREFIX}answer:{digest}"
+# -- an answer as it is stored -----------------------------------------------------------------------------------------
+
+_MARK = 64 + 8
 
 
-def _shelf(digest: str) -> str:
-    return f"{PREFIX}shelf:{int(digest[:8], 16) % SHELVES}"
+def _mark(digest: str, at: float) -> bytes:
+    return digest.encode() + int(at * 1000).to_bytes(8, "big")
 
 
-def _tag(family: str) -> str:
-    mifos = conf.mifos()
-    whose = json.dumps([mifos.get("BASE_URL"), mifos.get("TENANT_ID")]).encode()
-    return f"{PREFIX}tag:{hashlib.sha256(whose).hexdigest()[:16]}:{family}"
+def _is_of(stored: Any, digest: str) -> bool:
+    return isinstance(stored, bytes) and stored[:64] == digest.encode()
+
+
+def _since(stored: Any) -> int:
+    return int.from_bytes(stored[64:_MARK], "big") if isinstance(stored, bytes) else 0
+
+
+def _unsealed(stored: Any, digest: str) -> Kept | None:
+    if not stored:
+        return None
+    try:
+        kept = Kept.unsealed(stored)
+    except (ValueError, TypeError, zlib.error):
+        return None  # of another version, or of a key that is gone
+    return kept if kept.digest == digest else None
+
+
+def _compressed(content: bytes, limit: int) -> bytes | None:
+    packer, packed = zlib.compressobj(1), bytearray()
+    for start in range(0, len(content), _CHUNK):
+        packed += packer.compress(content[start : start + _CHUNK])
+        if len(packed) > limit:  # before the rest is looked at
+            return None
+    return bytes(packed + packer.flush())
+
+
+def _headers(answer: requests.Response) -> dict[str, str]:
+    return {name: answer.headers[name] for name in HEADERS if name in answer.headers}
+
+
+def _dated(headers: dict[str, str], at: float) -> dict[str, str]:
+    return {"Date": formatdate(at, usegmt=True)} | headers
+
+
+def _age_of(answer: requests.Response) -> int:
+    age = answer.headers.get("Age", "")
+    return int(age) if age.isdecimal() and len(age) < 10 else 0
+
+
+def _varies_by_nothing_else(answer: requests.Response) -> bool:
+    named = {name.strip().lower() for name in answer.headers.get("Vary", "").split(",")}
+    return named - {""} <= _VARIES_BY
+
+
+# -- the keys ----------------------------------------------------------------------------------------------------------
+
+
+def _digest(call: Call, query: str) -> str:
+    """Of all that an answer depends on; keyed, so that the cache does not tell what was asked."""
+    said = sorted((name.lower(), value) for name, value in call.headers.items() if name.lower() not in _UNKEYED)
+    pairs = sorted(parse_qsl(query, keep_blank_values=True, encoding="latin-1"), key=lambda pair: pair[0])
+    path = api_path(call.target).partition("?")[0]
+    asked = json.dumps([_mifos(), call.user, path, pairs, said])
+    return salted_hmac("mifos_gateway.kept", asked, algorithm="sha256").hexdigest()
+
+
+def _slots(digest: str) -> tuple[str, str]:
+    count = max(2, conf.gateway().cached_bytes // conf.gateway().cached_entry_bytes)
+    first, second = int(digest[:16], 16) % count, int(digest[16:32], 16) % (count - 1)
+    return f"{PREFIX}slot:{first}", f"{PREFIX}slot:{second if second < first else second + 1}"
+
+
+def _word(family: str) -> str:
+    return f"{PREFIX}word:{salted_hmac('mifos_gateway.kept', _mifos()).hexdigest()[:16]}:{family}"
+
+
+def _make_word(name: str) -> str:
+    """None was there: dropped, or evicted. Whoever comes first makes it, so that nothing older counts."""
+    _cache().add(name, secrets.token_hex(8), timeout=None)
+    if not (word := _text(_cache().get(name))):
+        _cache().delete(name)  # what lies there is not ours
+        raise ConnectionError("the cache keeps nothing")  # or hides that it is away
+    return word
+
+
+def _text(given: Any) -> str:
+    return given if isinstance(given, str) else ""
+
+
+@cache
+def _mifos() -> str:
+    """This deployment's MIFOS and tenant, however they are spelled."""
+    mifos = getattr(settings, "MIFOS", {})
+    return json.dumps([place_of(mifos.get("BASE_URL") or "http://unset"), mifos.get("TENANT_ID") or "default"])
 
 
 def _cache() -> Any:
     return caches[conf.gateway().cache_alias]
+
+
+def _forget_mifos(*, setting: str, **_: object) -> None:
+    if setting == "MIFOS":
+        _mifos.cache_clear()
+
+
+setting_changed.connect(_forget_mifos)

@@ -2,11 +2,13 @@
 
 Two families, for MIFOS's resources show each other: a client's accounts its loans, a group's those of its clients, an
 external id is another address of the same thing, and a loan bears its product's name. Reference data shows reference
-data alone. So a write to reference data may change every read, any other write all reads but those of reference data.
-Coarse, and never too narrow: a resource that is not named here is none of reference data.
+data alone. So a write to an account may change every read but those of reference data, and any other write all reads.
+Coarse, and never too narrow: what is not named here may be changed by every write, and may change every read.
 """
 
 from __future__ import annotations
+
+import re
 
 REFERENCE, ACCOUNTS = "reference", "accounts"
 
@@ -15,15 +17,19 @@ _REFERENCE = frozenset(
         *("accountingrules", "accountnumberformats", "charges", "codes", "currencies", "delinquency"),
         *("entitytoentitymapping", "fieldconfiguration", "financialactivityaccounts", "fixeddepositproducts"),
         *("floatingrates", "funds", "grouplevels", "holidays", "interestratecharts", "likelihood", "loanproducts"),
-        *("offices", "paymenttypes", "poverty", "products", "provisioningcategory", "provisioningcriteria", "rates"),
-        *("recurringdepositproducts", "reports", "savingsproducts", "shareproduct", "staff", "taxes", "templates"),
-        "workingdays",
+        *("offices", "paymenttypes", "poverty", "provisioningcategory", "provisioningcriteria", "rates"),
+        *("recurringdepositproducts", "reports", "savingsproducts", "staff", "taxes", "templates", "workingdays"),
     )
 )
-_TOUCHES_ALL = frozenset(
-    ("batches", "businessdate", "caches", "imports", "internal", "jobs", "makercheckers", "scheduler")
+_ACCOUNTS = frozenset(
+    (
+        *("accounts", "accounttransfers", "centers", "clients", "collectionsheet", "fixeddepositaccounts", "groups"),
+        *("journalentries", "loans", "recurringdepositaccounts", "rescheduleloans", "savingsaccounts"),
+        *("standinginstructions", "tellers"),
+    )
 )
-"""Writes here carry out commands of any kind, or move time on."""
+_READS = re.compile(r"(search/advance|clients/search|.*/query|.*/preview)", re.IGNORECASE)
+_READING = re.compile(r"(^|&)command=(calculateLoanSchedule|generateCollectionSheet)(&|$)")
 
 
 def shown_by(path: str) -> tuple[str, ...]:
@@ -34,9 +40,14 @@ def shown_by(path: str) -> tuple[str, ...]:
 def changed_by(path: str) -> tuple[str, ...]:
     """The families of which a write to that path may change something."""
     root = _root(path)
-    if root in _TOUCHES_ALL:
-        return (REFERENCE, ACCOUNTS)
-    return (REFERENCE,) if root in _REFERENCE else (ACCOUNTS,)
+    if root in _ACCOUNTS:
+        return (ACCOUNTS,)
+    return (REFERENCE,) if root in _REFERENCE else (REFERENCE, ACCOUNTS)
+
+
+def only_reads(path: str, query: str) -> bool:
+    """Whether a POST there asks and changes nothing."""
+    return _READS.fullmatch(path) is not None or _READING.search(query) is not None
 
 
 def _root(path: str) -> str:

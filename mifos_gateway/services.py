@@ -125,7 +125,7 @@ def _body(json: Any, data: Data | None) -> tuple[bytes | None, str | None]:
 
 def _taken(headers: dict[str, str], name: str) -> str:
     """A header's value, which is for us and not for MIFOS."""
-    return next((headers.pop(each) for each in list(headers) if each.lower() == name), "")
+    return next((headers.pop(each) or "" for each in list(headers) if each.lower() == name), "")
 
 
 def _headers(content_type: str | None, given: Mapping[str, str] | None) -> dict[str, str]:

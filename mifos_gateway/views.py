@@ -20,7 +20,7 @@ from mifos_gateway import (
 )
 from mifos_gateway.authentication import ConsumerTokenAuthentication
 from mifos_gateway.errors import GatewayError, classify
-from mifos_gateway.refusals import Forbidden, NotAuthenticated, RequestTooLarge, RouteDenied
+from mifos_gateway.refusals import Forbidden, NotAuthenticated, NotCached, RequestTooLarge, RouteDenied
 from mifos_gateway.routes import METHODS
 from mifos_gateway.targets import Target
 from mifos_gateway.tokens import Identity
@@ -128,7 +128,7 @@ def _through_guard(call: guard.Call, current: exchange.Exchange) -> Any:
     try:
         answer = the_guard.call(call)
     except GatewayError as error:
-        current.outcome = classify(None, error).name.lower()
+        current.outcome = "cache" if isinstance(error, NotCached) else classify(None, error).name.lower()
         raise
     if fallbacks.provenance(answer) != fallbacks.MIFOS:
         current.outcome = "fallback" if fallbacks.HEADER in answer.headers else "cache"

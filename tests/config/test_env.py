@@ -75,6 +75,7 @@ def test_a_value_is_typed(monkeypatch, name, value, typed):
         ("GATEWAY_DENIED_ROUTES", "users*", "does not begin with a method"),
         ("GATEWAY_CACHED_ROUTES", "offices", "not offices"),
         ("GATEWAY_CACHED_ROUTES", "offices=10m", "not offices=10m"),
+        ("GATEWAY_CACHED_ROUTES", "POST offices=10", "not POST offices=10"),
         ("GATEWAY_CACHED_ROUTES", "a=1,offices=86401", "not offices=86401"),
         ("GATEWAY_CACHED_ROUTES", "offices?a=b=5", "holds a query"),
         ("GATEWAY_PAYLOAD_KEYS", "c2hvcnQ=", "keys of 32 bytes"),

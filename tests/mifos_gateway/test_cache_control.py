@@ -33,6 +33,10 @@ def limit(said: str) -> float:
         ("max-stale=soon", 0),
         ("max-age=-5", 0),
         ("private, x=1", BOUND),
+        ("max-age=10, max-age=1000", 10),
+        ("max-stale=10, max-stale", 10),
+        ("max-age=30, min-fresh=10", 20),
+        ("max-age=30, min-fresh=10, max-stale=5", 25),
     ],
 )
 def test_how_old_an_answer_may_be_while_there_is_none(said: str, expected: float) -> None:
@@ -50,6 +54,8 @@ def test_how_old_an_answer_may_be_while_there_is_none(said: str, expected: float
         ("max-age=30, no-cache", 1, False),
         ("max-age=30, no-store", 1, False),
         ("max-age=soon", 1, False),
+        ("max-age=30, min-fresh=soon", 1, False),
+        ("max-age=1000, max-age=10", 11, False),
         ("max-stale=30", 1, False),
     ],
 )

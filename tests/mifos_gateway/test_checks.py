@@ -39,7 +39,9 @@ def found(check: Any) -> list[str]:
             {"FALLBACKS": {"MIFOS-Maker-post": EMPTY, "MIFOS-Maker-request": EMPTY, "* x": FailFast() | EMPTY}},
             ["E011", "E011", "E011"],
         ),
-        ({"FALLBACKS": {"POST loans": Cached(60), "MIFOS-Maker-get": Cached}}, ["E011", "E011"]),
+        ({"FALLBACKS": {"POST loans": Cached(60), "MIFOS-Maker-get": Cached}}, ["E011", "E011", "W005"]),
+        ({"FALLBACKS": {"GET loans": FailFast() | Cached(60)}}, ["W005"]),
+        ({"CACHED_ROUTES": {"POST loans": 600}, "CACHE_ALIAS": "shared"}, ["E012"]),
         ({"CACHED_ROUTES": {"offices": 600, "codes*": Cached(60)}, "CACHE_ALIAS": "shared"}, []),
         ({"CACHED_ROUTES": ["offices"]}, ["E012"]),
         (
