@@ -104,7 +104,19 @@ class Card:
             return 0 if self.tone == "open" else 1
         if self.entry.judgement == "failing":
             return 2
-        return 3 if self.held else 4
+        return 3 if self.held or self.only_fails else 4
+
+    @property
+    def only_fails(self) -> bool:
+        """Whether no call of the window succeeded, though there were some: too few may have been made to judge."""
+        totals = self.entry.totals
+        return totals.completed > 0 and not totals.successes
+
+    @property
+    def judged(self) -> str:
+        """The judgement, where the state does not say it: a CLOSED breaker may have seen too little to open."""
+        stands = self.entry.enabled and not self.entry.forced
+        return self.entry.judgement if stands and self.tone == "closed" else ""
 
     @property
     def held(self) -> bool:
@@ -429,20 +441,30 @@ def _sentence(every: Sequence[Card]) -> Sentence:
     ):
         if found := [card for card in every if card.rank == rank]:
             return _naming(tone, text, found, _others(every, rank))
-    service = next((card.entry.labels.service for card in every if card.entry.labels.service), "") or _("The service")
     if held := [card for card in every if card.held]:
         text = ngettext("%d breaker held by an operator:", "%d breakers held by an operator:", len(held))
         return _naming("watch", text, held)
-    known = {"service": service, "closed": len(every), "all": len(every)}
-    if not any(card.entry.totals.completed for card in every):
-        return Sentence(
-            tone="calm", text=_("%(service)s has not been called lately: %(closed)d of %(all)d closed.") % known
-        )
+    tone, text = _answering([card for card in every if card.group != _CUSTOM] or every)
     if failing := [card for card in every if card.rank == 2]:  # the window still holds what opened it
-        text = _("%(service)s is answering: %(closed)d of %(all)d closed; recent errors above the threshold:") % known
         labels, left = ", ".join(card.label for card in failing[:NAMED]), len(failing) - NAMED
-        return Sentence(tone="watch", text=f"{text} {labels}", more=_(", and %d more") % left if left > 0 else "")
-    return Sentence(tone="calm", text=_("%(service)s is answering: %(closed)d of %(all)d closed.") % known)
+        more = _(", and %d more") % left if left > 0 else ""
+        return Sentence(tone="watch", text=f"{text}; " + _("recent errors above the threshold: %s") % labels, more=more)
+    return Sentence(tone=tone, text=f"{text}.")
+
+
+def _answering(own: Sequence[Card]) -> tuple[str, str]:
+    """Tone, and whether the service answers: a custom breaker's calls tell nothing of it."""
+    service = next((card.entry.labels.service for card in own if card.entry.labels.service), "") or _("The service")
+    known = {"service": service, "closed": len(own), "all": len(own)}
+    called = [card for card in own if card.entry.totals.completed]
+    if not called:
+        return "calm", _("%(service)s has not been called lately: %(closed)d of %(all)d closed") % known
+    if any(not card.only_fails for card in called):
+        return "calm", _("%(service)s is answering: %(closed)d of %(all)d closed") % known
+    if any(card.rank == 2 for card in called):
+        return "watch", _("%(service)s: all recent calls failed; %(closed)d of %(all)d closed") % known
+    # Without their number, which moves: the tab's title and what is read out follow this text.
+    return "watch", _("%(service)s: all recent calls failed, too few to judge; %(closed)d of %(all)d closed") % known
 
 
 def _others(every: Sequence[Card], rank: int) -> str:

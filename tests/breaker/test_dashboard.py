@@ -15,7 +15,7 @@ from breaker.dashboard import Board, Card, Filter, Spark
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.sync import Sync
 from breaker.queries import Change, Minute, Overview, Worker
-from breaker.registry import create_circuit_breaker
+from breaker.registry import Labels, create_circuit_breaker
 from breaker.templatetags.breaker_times import duration
 from breaker.testing import fail, succeed
 from tests.breaker.conftest import House
@@ -59,6 +59,32 @@ def test_calm(twelve: Twelve, viewer: Client) -> None:
 
 def test_calm_without_a_call_is_not_answering(twelve: Twelve, viewer: Client) -> None:
     assert sentence(viewer) == "MIFOS has not been called lately: 12 of 12 closed."
+
+
+def test_a_few_calls_that_all_failed_are_no_calm(twelve: Twelve, viewer: Client) -> None:
+    for key in ("get", "post"):
+        fail(twelve["maker", key], 2)
+    assert sentence(viewer) == "MIFOS: all recent calls failed, too few to judge; 12 of 12 closed."
+    assert shown().sentence.tone == "watch"
+
+
+def test_one_success_is_an_answer(twelve: Twelve, viewer: Client) -> None:
+    fail(twelve["maker", "post"], 4)
+    succeed(twelve["maker", "get"])
+    assert sentence(viewer) == "MIFOS is answering: 12 of 12 closed."
+
+
+def test_a_custom_breaker_tells_nothing_of_the_service(twelve: Twelve, viewer: Client) -> None:
+    succeed(create_circuit_breaker(name="other", labels=Labels(service="Mail")).breaker)
+    assert sentence(viewer) == "MIFOS has not been called lately: 12 of 12 closed."
+
+
+def test_a_custom_breaker_that_fails_is_no_calm(twelve: Twelve) -> None:
+    breaker = create_circuit_breaker(name="other", volume_threshold=5).breaker
+    breaker.outcomes.extend((breaker.snapshot.id, 0.1, "f") for _ in range(5))
+    succeed(twelve["maker", "get"])
+    said = "MIFOS is answering: 12 of 12 closed; recent errors above the threshold: other"
+    assert (shown().sentence.text, shown().sentence.tone) == (said, "watch")
 
 
 def test_no_breaker(house: House, viewer: Client) -> None:
@@ -107,7 +133,7 @@ def test_what_an_operator_holds_is_no_calm(twelve: Twelve, viewer: Client, actio
 def test_errors_that_the_window_still_holds(house: House) -> None:
     breaker = create_circuit_breaker(name="x", volume_threshold=5, error_threshold_percentage=50).breaker
     generation = breaker.snapshot.id
-    breaker.outcomes.extend((generation, 0.1, kind) for kind in "fffff")
+    breaker.outcomes.extend((generation, 0.1, kind) for kind in "sfffff")
     said = "The service is answering: 1 of 1 closed; recent errors above the threshold: x"
     assert (shown().sentence.text, shown().sentence.tone) == (said, "watch")
 
@@ -216,6 +242,18 @@ def test_a_card_shows_the_numbers_of_the_window_without_a_script(house: House, v
     assert "calls/s0.1p50" in text
     assert "fires4successes3failures1timeouts0rejects0fallbacks0" in text
     assert "1 process on 1 host sees failures" in text
+
+
+def test_a_card_says_how_far_its_state_can_be_trusted(twelve: Twelve, viewer: Client) -> None:
+    fail(twelve["maker", "post"], 4)
+    text = words(viewer.get(BOARD).content.decode())
+    assert "errors 100.0 % limit 50 % ▲ too little traffic to judge" in text
+    assert [card("MIFOS-Maker-post").rank, card("MIFOS-Maker-get").rank] == [3, 4]
+
+
+def test_an_open_card_needs_no_judgement(twelve: Twelve) -> None:
+    fail(twelve["maker", "post"], 5)
+    assert card("MIFOS-Maker-post").judged == ""
 
 
 def test_a_forced_card_shows_both_states(twelve: Twelve, viewer: Client) -> None:
