@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from breaker import dashboard, operations, pages, queries
 from breaker.dashboard import Board, Card, Filter, Spark
@@ -521,6 +521,13 @@ def test_a_permission_taken_away_counts_soon(twelve: Twelve, monkeypatch: pytest
     user.user_permissions.clear()
     monkeypatch.setattr(pages.time, "monotonic", lambda now=pages.time.monotonic: now() + 10)
     assert client.get(LIVE).status_code == 403
+
+
+def test_who_has_no_session_opens_it_to_no_stranger(twelve: Twelve, rf: RequestFactory, client: Client) -> None:
+    request = rf.get(LIVE)
+    request.user = person("view_breaker")  # as a proxy's header names him
+    assert pages.live(request).status_code == 200
+    assert client.get(LIVE).status_code == 401
 
 
 def test_who_has_signed_out_is_told_at_once(twelve: Twelve, viewer: Client) -> None:
