@@ -346,8 +346,9 @@ class Board:
 
     @property
     def age(self) -> int:
-        """Seconds, upwards: what changes with each look would be sent with each look."""
-        return -(-(self.overview.age_ms + round(FRESH * 1000)) // 1000)
+        """Seconds that the numbers are old at most while all is well, upwards: one reading serves all for a while, and
+        the script asks after as long. What is more the script counts, for a gateway that hangs says nothing."""
+        return -(-(self.overview.age_ms + 2 * round(FRESH * 1000)) // 1000)
 
     @property
     def reporting(self) -> str:

@@ -323,7 +323,7 @@ def test_a_worker_that_lags_is_named(house: House, viewer: Client, monkeypatch: 
     found = with_more(workers=workers, age_ms=250)
     monkeypatch.setattr(queries, "overview", lambda: found)
     text = words(viewer.get(BOARD).content.decode())
-    assert "2 workers on 2 hosts report. ▲ 1 lags behind. Numbers are at most 2 s old." in text
+    assert "2 workers on 2 hosts report. ▲ 1 lags behind. Numbers are at most 3 s old." in text
     assert "8 on two: heard within 1 s, ▲ 3 changes behind" in text
     assert "7 on one: heard within 1 s, follows all changes" in text
 
