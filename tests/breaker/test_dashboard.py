@@ -271,6 +271,37 @@ def test_a_disabled_card_says_so(twelve: Twelve, viewer: Client) -> None:
     )
 
 
+def test_what_the_options_disable_is_put_down_to_no_operator(house: House, viewer: Client) -> None:
+    create_circuit_breaker(name="x", enabled=False)
+    create_circuit_breaker(name="y")
+    text = words(viewer.get(BOARD).content.decode())
+    assert "has not been called lately: 1 of 2 closed, 1 disabled by its options." in text
+    assert "Disabled by its options: calls pass unguarded; by itself: CLOSED" in text
+    assert (shown().sentence.tone, shown(state="disabled").page.object_list[0].name) == ("calm", "x")
+
+
+def test_a_force_does_not_begin_with_a_later_act(
+    twelve: Twelve, house: House, viewer: Client, operator: Client
+) -> None:
+    act("MIFOS-Maker-get", "open")
+    house.advance(60)
+    assert card("MIFOS-Maker-get").since == card("MIFOS-Maker-get").act_at
+    act("MIFOS-Maker-get", "enable")
+    assert card("MIFOS-Maker-get").since is None
+    assert "now OPEN, forced open since before" in words(
+        operator.post(
+            "/admin/breaker/act",
+            {"name": "MIFOS-Maker-get", "action": "close", "confirmed": "1", "reason": "x", "lasts": "3600"},
+        ).content.decode()
+    )
+    assert re.fullmatch(r"1 breaker OPEN: Maker GET forced open since before [\d:]+ UTC", sentence(viewer))
+
+
+def test_without_a_histogram_there_is_no_latency(house: House) -> None:
+    succeed(create_circuit_breaker(name="x", rolling_percentiles_enabled=False).breaker)
+    assert [card("x").p50, card("x").p99] == ["-", "-"]
+
+
 @pytest.mark.parametrize(("action", "shape"), [("open", "▲"), ("close", "●"), ("disable", "○")])
 def test_each_state_has_a_shape(twelve: Twelve, action: str, shape: str) -> None:
     act("MIFOS-Maker-get", action)
