@@ -77,6 +77,8 @@ class Watch:
     lock: threading.Lock = field(default_factory=threading.Lock)
     overview: queries.Overview | None = None
     known: Any = None
+    news_from: float = 0.0
+    """When a transition may be read at the soonest."""
     fresh_until: float = 0.0
     read_at: float = 0.0
     answers: dict[Any, Answer] = field(default_factory=dict)
@@ -113,12 +115,16 @@ class Watch:
 
     def _overview(self) -> queries.Overview:
         now = time.monotonic()
-        # A transition is news at once; this process heard of it before anybody asks.
-        known = [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
-        if self.overview is None or now >= self.fresh_until or known != self.known:
+        # A transition is news at once; this process heard of it before anybody asks, also of breakers that others made.
+        # But many breakers take long to read, and an outage of all of them makes news all the time.
+        revs = [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
+        known = registry.sync.followed, revs
+        is_news = known != self.known and now >= self.news_from
+        if self.overview is None or now >= self.fresh_until or is_news:
             self.overview, self.known, self.answers = queries.overview(), known, {}
             self.read_at = time.monotonic()
-            self.fresh_until = now + max(dashboard.FRESH, SHARE * (self.read_at - now))
+            self.news_from = now + SHARE * (self.read_at - now)
+            self.fresh_until = max(now + dashboard.FRESH, self.news_from)
         return self.overview
 
 

@@ -3,6 +3,7 @@
 import gzip
 import re
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from breaker.engine.sync import Sync
 from breaker.queries import Change, Minute, Overview, Worker
 from breaker.registry import Labels, create_circuit_breaker
 from breaker.templatetags.breaker_times import duration
-from breaker.testing import fail, succeed
+from breaker.testing import Clock, fail, succeed
 from tests.breaker.conftest import House
 from tests.breaker.watchers import BOARD, LIVE, browser, fresh_watch, operator, person, viewer, words
 
@@ -483,8 +484,38 @@ def test_a_reading_ends(twelve: Twelve, viewer: Client, readings: list[None], mo
 
 def test_a_transition_is_not_kept_back(twelve: Twelve, viewer: Client) -> None:
     viewer.get(LIVE)
+    pages.watch.news_from = 0.0
     fail(twelve["maker", "post"], 5)
     assert b"1 breaker OPEN" in viewer.get(LIVE).content
+
+
+def test_a_transition_of_what_another_process_made_is_not_kept_back(house: House, viewer: Client) -> None:
+    theirs = house.elsewhere("theirs")
+    viewer.get(LIVE)
+    pages.watch.news_from = 0.0
+    fail(theirs, 5)
+    house.beat()
+    assert b"1 breaker OPEN" in viewer.get(LIVE).content
+
+
+def test_transitions_take_no_more_than_their_share_of_the_time(
+    twelve: Twelve, viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, read, readings = Clock(), queries.overview, []
+
+    def slow() -> Overview:
+        readings.append(clock())
+        clock.advance(0.1)
+        return read()
+
+    monkeypatch.setattr(queries, "overview", slow)
+    monkeypatch.setattr(pages, "time", SimpleNamespace(monotonic=clock))
+    for _ in range(20):
+        act("MIFOS-Maker-get", "open")
+        viewer.get(LIVE)
+        clock.advance(0.03)
+    first, second = readings
+    assert 0.39 < second - first < 0.45
 
 
 def test_while_a_reading_is_held_up_the_last_answer_serves(
@@ -514,6 +545,7 @@ def test_an_answer_that_is_known_is_not_sent_again(twelve: Twelve, viewer: Clien
     again = viewer.get(LIVE, headers={"If-None-Match": first["ETag"]})
     assert (again.status_code, again.content, again["ETag"]) == (304, b"", first["ETag"])
     assert int(again["X-Breaker-At"]) == int(first["X-Breaker-At"])
+    pages.watch.news_from = 0.0
     fail(twelve["maker", "post"], 5)
     assert viewer.get(LIVE, headers={"If-None-Match": first["ETag"]}).status_code == 200
 
