@@ -22,6 +22,7 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
@@ -41,7 +42,7 @@ SHARE = 4
 KEPT = 4096
 """Rendered cards that are kept at most."""
 VARIANTS = 64
-"""Rendered answers that are kept of one reading: by filter, page and whether who asks may act."""
+"""Rendered answers that are kept of one reading: by filter, page, language and whether who asks may act."""
 
 
 def may_see(user: Any) -> bool:
@@ -87,11 +88,12 @@ class Watch:
 
     def answer(self, asked: Filter, operates: bool) -> Answer | None:
         """None: there is none yet, and whoever makes it is held up."""
+        key = asked, operates, get_language()
         if not self.lock.acquire(timeout=HELD_UP):
-            return self.answers.get((asked, operates))
+            return self.answers.get(key)
         try:
             overview = self._overview()
-            found = self.answers.get((asked, operates))
+            found = self.answers.get(key)
             return found or self._render(overview, asked, operates)
         finally:
             self.lock.release()
@@ -110,7 +112,7 @@ class Watch:
             read_at=self.read_at,
         )
         if len(self.answers) < VARIANTS:
-            self.answers[asked, operates] = made
+            self.answers[asked, operates, get_language()] = made
         return made
 
     def _overview(self) -> queries.Overview:

@@ -3,12 +3,14 @@
 import gzip
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
+from django.contrib.staticfiles import finders
 from django.test import Client, RequestFactory
 
 from breaker import dashboard, operations, pages, queries
@@ -17,6 +19,7 @@ from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.sync import Sync
 from breaker.queries import Change, Minute, Overview, Worker
 from breaker.registry import Labels, create_circuit_breaker
+from breaker.templatetags import breaker_cards
 from breaker.templatetags.breaker_times import duration
 from breaker.testing import Clock, fail, succeed
 from tests.breaker.conftest import House
@@ -435,6 +438,15 @@ def test_only_operators_get_buttons(twelve: Twelve, viewer: Client, operator: Cl
         assert b"/admin/breaker/act" not in viewer.get(address).content
 
 
+def test_all_that_the_pages_load_is_small(twelve: Twelve, operator: Client) -> None:
+    loaded: set[str] = set()
+    for address in (BOARD, "/admin/breaker/MIFOS-Maker-get/"):
+        loaded |= set(re.findall(r'"/static/([^"]+)"', operator.get(address).content.decode()))
+    assert {"breaker/breaker.js", "breaker/detail.js", "breaker/breaker.css", "breaker/trouble.svg"} <= loaded
+    packed = [len(gzip.compress(Path(finders.find(name)).read_bytes())) for name in loaded]
+    assert sum(packed) < 100_000
+
+
 def test_nothing_stands_inline(twelve: Twelve, operator: Client) -> None:
     fail(twelve["maker", "get"], 5)
     for address in (BOARD, LIVE, "/admin/breaker/act?action=open&name=MIFOS-Maker-get"):
@@ -532,6 +544,18 @@ def test_while_a_reading_is_held_up_the_last_answer_serves(
 def test_each_filter_has_its_answer(twelve: Twelve, viewer: Client) -> None:
     one, other = viewer.get(LIVE, {"q": "post"}), viewer.get(LIVE, {"q": "put"})
     assert (b"b-MIFOS-Maker-post" in one.content, b"b-MIFOS-Maker-post" in other.content) == (True, False)
+
+
+def test_each_language_has_its_answer(twelve: Twelve, monkeypatch: pytest.MonkeyPatch) -> None:
+    act("MIFOS-Maker-get", "disable")
+    spoken = ""  # by a project that has USE_I18N, which this one has not
+    monkeypatch.setattr(dashboard, "_", lambda text: f"{spoken}:{text}")
+    for module in (pages, breaker_cards):
+        monkeypatch.setattr(module, "get_language", lambda: spoken)
+    for spoken in ("en", "de"):
+        answer = pages.watch.answer(Filter(), operates=False)
+        assert answer is not None
+        assert f"{spoken}:DISABLED".encode() in answer.body
 
 
 def test_many_filters_do_not_fill_the_memory(twelve: Twelve, viewer: Client) -> None:
