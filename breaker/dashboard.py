@@ -17,6 +17,7 @@ from breaker.acting import ACTS
 from breaker.engine import desk
 from breaker.engine.machine import State
 from breaker.engine.stores.base import Worker
+from breaker.origins import is_switched
 from breaker.queries import Change, Entry, Minute, Overview
 
 PAGE = 50
@@ -104,12 +105,33 @@ class Card:
             return 0 if self.tone == "open" else 1
         if self.entry.judgement == "failing":
             return 2
-        return 3 if self.held else 4
+        return 3 if self.held or self.only_fails else 4
+
+    @property
+    def only_fails(self) -> bool:
+        """Whether no call of the window succeeded, though there were some: too few may have been made to judge."""
+        totals = self.entry.totals
+        return totals.completed > 0 and not totals.successes
+
+    @property
+    def judged(self) -> str:
+        """The judgement, where the state does not say it: a CLOSED breaker may have seen too little to open."""
+        stands = self.entry.enabled and not self.entry.forced
+        return self.entry.judgement if stands and self.tone == "closed" else ""
 
     @property
     def held(self) -> bool:
-        """Whether an operator's word, or the options', stands over what the breaker computes."""
-        return bool(self.entry.forced) or not self.entry.enabled
+        """Whether an operator's word stands over what the breaker computes."""
+        return bool(self.entry.forced) or self._switched_off
+
+    @property
+    def off_by_options(self) -> bool:
+        """Whether it is disabled without an operator's word."""
+        return not self.entry.enabled and not self._switched_off
+
+    @property
+    def _switched_off(self) -> bool:
+        return not self.entry.enabled and is_switched(self.entry)
 
     @property
     def computed(self) -> str:
@@ -117,9 +139,17 @@ class Card:
         return self.entry.computed_state.replace("_", "-")
 
     @property
-    def since(self) -> datetime:
+    def since(self) -> datetime | None:
+        """When what is shown began; None: before `act_at`, for only the last act's time is kept."""
         snapshot = self.entry.snapshot
-        return _moment(snapshot.act_at if self.held and snapshot.act_at else snapshot.since)
+        if not self.held:
+            return _moment(snapshot.since)
+        began = ("disable",) if self._switched_off else ("open", "close")
+        return self.act_at if snapshot.acted.get("action", began[0]) in began else None
+
+    @property
+    def act_at(self) -> datetime:
+        return _moment(self.entry.snapshot.act_at)
 
     @property
     def trial_at(self) -> datetime | None:
@@ -131,7 +161,7 @@ class Card:
     def held_until(self) -> datetime | None:
         """When force or switch ends by itself; None: not before it is released."""
         snapshot = self.entry.snapshot
-        until = snapshot.force_until if self.entry.enabled else snapshot.switch_until
+        until = snapshot.switch_until if self._switched_off else snapshot.force_until
         return _moment(until) if until is not None else None
 
     @property
@@ -187,7 +217,7 @@ class Card:
 
     def _percentile(self, fraction: float) -> str:
         totals = self.entry.totals
-        return _latency(totals.percentile(fraction)) if totals.completed else "-"
+        return _latency(totals.percentile(fraction)) if totals.histogram else "-"
 
     @property
     def witnesses(self) -> str:
@@ -334,8 +364,9 @@ class Board:
 
     @property
     def age(self) -> int:
-        """Seconds, upwards: what changes with each look would be sent with each look."""
-        return -(-(self.overview.age_ms + round(FRESH * 1000)) // 1000)
+        """Seconds that the numbers are old at most while all is well, upwards: one reading serves all for a while, and
+        the script asks after as long. What is more the script counts, for a gateway that hangs says nothing."""
+        return -(-(self.overview.age_ms + 2 * round(FRESH * 1000)) // 1000)
 
     @property
     def reporting(self) -> str:
@@ -429,20 +460,33 @@ def _sentence(every: Sequence[Card]) -> Sentence:
     ):
         if found := [card for card in every if card.rank == rank]:
             return _naming(tone, text, found, _others(every, rank))
-    service = next((card.entry.labels.service for card in every if card.entry.labels.service), "") or _("The service")
     if held := [card for card in every if card.held]:
         text = ngettext("%d breaker held by an operator:", "%d breakers held by an operator:", len(held))
         return _naming("watch", text, held)
-    known = {"service": service, "closed": len(every), "all": len(every)}
-    if not any(card.entry.totals.completed for card in every):
-        return Sentence(
-            tone="calm", text=_("%(service)s has not been called lately: %(closed)d of %(all)d closed.") % known
-        )
+    tone, text = _answering([card for card in every if card.group != _CUSTOM] or every)
     if failing := [card for card in every if card.rank == 2]:  # the window still holds what opened it
-        text = _("%(service)s is answering: %(closed)d of %(all)d closed; recent errors above the threshold:") % known
         labels, left = ", ".join(card.label for card in failing[:NAMED]), len(failing) - NAMED
-        return Sentence(tone="watch", text=f"{text} {labels}", more=_(", and %d more") % left if left > 0 else "")
-    return Sentence(tone="calm", text=_("%(service)s is answering: %(closed)d of %(all)d closed.") % known)
+        more = _(", and %d more") % left if left > 0 else ""
+        return Sentence(tone="watch", text=f"{text}; " + _("recent errors above the threshold: %s") % labels, more=more)
+    return Sentence(tone=tone, text=f"{text}.")
+
+
+def _answering(own: Sequence[Card]) -> tuple[str, str]:
+    """Tone, and whether the service answers: a custom breaker's calls tell nothing of it."""
+    service = next((card.entry.labels.service for card in own if card.entry.labels.service), "") or _("The service")
+    known = {"service": service, "closed": sum(card.tone == "closed" for card in own), "all": len(own)}
+    off = sum(card.off_by_options for card in own)
+    text = ngettext(", %d disabled by its options", ", %d disabled by their options", off) % off if off else ""
+    called = [card for card in own if card.entry.totals.completed]
+    if not called:
+        return "calm", _("%(service)s has not been called lately: %(closed)d of %(all)d closed") % known + text
+    if any(not card.only_fails for card in called):
+        return "calm", _("%(service)s is answering: %(closed)d of %(all)d closed") % known + text
+    # Without their number, which moves: the tab's title and what is read out follow this text.
+    failed = _("%(service)s: all recent calls failed, too few to judge; %(closed)d of %(all)d closed")
+    if any(card.rank == 2 for card in called):
+        failed = _("%(service)s: all recent calls failed; %(closed)d of %(all)d closed")
+    return "watch", failed % known + text
 
 
 def _others(every: Sequence[Card], rank: int) -> str:

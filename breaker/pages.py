@@ -22,6 +22,7 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
@@ -41,7 +42,7 @@ SHARE = 4
 KEPT = 4096
 """Rendered cards that are kept at most."""
 VARIANTS = 64
-"""Rendered answers that are kept of one reading: by filter, page and whether who asks may act."""
+"""Rendered answers that are kept of one reading: by filter, page, language and whether who asks may act."""
 
 
 def may_see(user: Any) -> bool:
@@ -77,6 +78,8 @@ class Watch:
     lock: threading.Lock = field(default_factory=threading.Lock)
     overview: queries.Overview | None = None
     known: Any = None
+    news_from: float = 0.0
+    """When a transition may be read at the soonest."""
     fresh_until: float = 0.0
     read_at: float = 0.0
     answers: dict[Any, Answer] = field(default_factory=dict)
@@ -85,11 +88,12 @@ class Watch:
 
     def answer(self, asked: Filter, operates: bool) -> Answer | None:
         """None: there is none yet, and whoever makes it is held up."""
+        key = asked, operates, get_language()
         if not self.lock.acquire(timeout=HELD_UP):
-            return self.answers.get((asked, operates))
+            return self.answers.get(key)
         try:
             overview = self._overview()
-            found = self.answers.get((asked, operates))
+            found = self.answers.get(key)
             return found or self._render(overview, asked, operates)
         finally:
             self.lock.release()
@@ -108,17 +112,21 @@ class Watch:
             read_at=self.read_at,
         )
         if len(self.answers) < VARIANTS:
-            self.answers[asked, operates] = made
+            self.answers[asked, operates, get_language()] = made
         return made
 
     def _overview(self) -> queries.Overview:
         now = time.monotonic()
-        # A transition is news at once; this process heard of it before anybody asks.
-        known = [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
-        if self.overview is None or now >= self.fresh_until or known != self.known:
+        # A transition is news at once; this process heard of it before anybody asks, also of breakers that others made.
+        # But many breakers take long to read, and an outage of all of them makes news all the time.
+        revs = [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
+        known = registry.sync.followed, revs
+        is_news = known != self.known and now >= self.news_from
+        if self.overview is None or now >= self.fresh_until or is_news:
             self.overview, self.known, self.answers = queries.overview(), known, {}
             self.read_at = time.monotonic()
-            self.fresh_until = now + max(dashboard.FRESH, SHARE * (self.read_at - now))
+            self.news_from = now + SHARE * (self.read_at - now)
+            self.fresh_until = max(now + dashboard.FRESH, self.news_from)
         return self.overview
 
 
@@ -147,6 +155,8 @@ class Door:
         if not admin.site.has_permission(request) or not may_see(request.user):
             self._known.pop(key, None)
             return None
+        if not key:  # who was known by something else, as a proxy's header: all strangers share that key
+            return may_operate(request.user)
         if len(self._known) >= self.MOST:
             self._known.clear()
         self._known[key] = time.monotonic() + self.SECONDS, may_operate(request.user)

@@ -130,7 +130,7 @@ class Sync:
             monotonic=self.monotonic,
             circuits=self.circuits.values,
             renewals=self.trials.renewals,
-            followed=lambda: max(self._seq, self._newest[0]),
+            followed=lambda: self.followed,
         )
         self.link.longest_window_ms = before.longest_window_ms if before else self.link.longest_window_ms
         self.local = self.link.local
@@ -163,6 +163,11 @@ class Sync:
         self.joined = threading.Event()
         """Set while the shared state is followed."""
         self.closed = False
+
+    @property
+    def followed(self) -> int:
+        """The number of the newest write that this process knows, be it of a circuit that only others have made."""
+        return max(self._seq, self._newest[0])
 
     def tell(self, event: Any) -> None:
         """Give an event to whoever listens; what that raises harms nothing."""

@@ -3,21 +3,25 @@
 import gzip
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
-from django.test import Client
+from django.contrib.staticfiles import finders
+from django.test import Client, RequestFactory
 
 from breaker import dashboard, operations, pages, queries
 from breaker.dashboard import Board, Card, Filter, Spark
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.sync import Sync
 from breaker.queries import Change, Minute, Overview, Worker
-from breaker.registry import create_circuit_breaker
+from breaker.registry import Labels, create_circuit_breaker
+from breaker.templatetags import breaker_cards
 from breaker.templatetags.breaker_times import duration
-from breaker.testing import fail, succeed
+from breaker.testing import Clock, fail, succeed
 from tests.breaker.conftest import House
 from tests.breaker.watchers import BOARD, LIVE, browser, fresh_watch, operator, person, viewer, words
 
@@ -59,6 +63,32 @@ def test_calm(twelve: Twelve, viewer: Client) -> None:
 
 def test_calm_without_a_call_is_not_answering(twelve: Twelve, viewer: Client) -> None:
     assert sentence(viewer) == "MIFOS has not been called lately: 12 of 12 closed."
+
+
+def test_a_few_calls_that_all_failed_are_no_calm(twelve: Twelve, viewer: Client) -> None:
+    for key in ("get", "post"):
+        fail(twelve["maker", key], 2)
+    assert sentence(viewer) == "MIFOS: all recent calls failed, too few to judge; 12 of 12 closed."
+    assert shown().sentence.tone == "watch"
+
+
+def test_one_success_is_an_answer(twelve: Twelve, viewer: Client) -> None:
+    fail(twelve["maker", "post"], 4)
+    succeed(twelve["maker", "get"])
+    assert sentence(viewer) == "MIFOS is answering: 12 of 12 closed."
+
+
+def test_a_custom_breaker_tells_nothing_of_the_service(twelve: Twelve, viewer: Client) -> None:
+    succeed(create_circuit_breaker(name="other", labels=Labels(service="Mail")).breaker)
+    assert sentence(viewer) == "MIFOS has not been called lately: 12 of 12 closed."
+
+
+def test_a_custom_breaker_that_fails_is_no_calm(twelve: Twelve) -> None:
+    breaker = create_circuit_breaker(name="other", volume_threshold=5).breaker
+    breaker.outcomes.extend((breaker.snapshot.id, 0.1, "f") for _ in range(5))
+    succeed(twelve["maker", "get"])
+    said = "MIFOS is answering: 12 of 12 closed; recent errors above the threshold: other"
+    assert (shown().sentence.text, shown().sentence.tone) == (said, "watch")
 
 
 def test_no_breaker(house: House, viewer: Client) -> None:
@@ -107,7 +137,7 @@ def test_what_an_operator_holds_is_no_calm(twelve: Twelve, viewer: Client, actio
 def test_errors_that_the_window_still_holds(house: House) -> None:
     breaker = create_circuit_breaker(name="x", volume_threshold=5, error_threshold_percentage=50).breaker
     generation = breaker.snapshot.id
-    breaker.outcomes.extend((generation, 0.1, kind) for kind in "fffff")
+    breaker.outcomes.extend((generation, 0.1, kind) for kind in "sfffff")
     said = "The service is answering: 1 of 1 closed; recent errors above the threshold: x"
     assert (shown().sentence.text, shown().sentence.tone) == (said, "watch")
 
@@ -218,6 +248,18 @@ def test_a_card_shows_the_numbers_of_the_window_without_a_script(house: House, v
     assert "1 process on 1 host sees failures" in text
 
 
+def test_a_card_says_how_far_its_state_can_be_trusted(twelve: Twelve, viewer: Client) -> None:
+    fail(twelve["maker", "post"], 4)
+    text = words(viewer.get(BOARD).content.decode())
+    assert "errors 100.0 % limit 50 % ▲ too little traffic to judge" in text
+    assert [card("MIFOS-Maker-post").rank, card("MIFOS-Maker-get").rank] == [3, 4]
+
+
+def test_an_open_card_needs_no_judgement(twelve: Twelve) -> None:
+    fail(twelve["maker", "post"], 5)
+    assert card("MIFOS-Maker-post").judged == ""
+
+
 def test_a_forced_card_shows_both_states(twelve: Twelve, viewer: Client) -> None:
     fail(twelve["maker", "get"], 5)
     act("MIFOS-Maker-get", "close", for_seconds=3600)
@@ -231,6 +273,37 @@ def test_a_disabled_card_says_so(twelve: Twelve, viewer: Client) -> None:
     assert "Disabled: calls pass unguarded until released; by itself: CLOSED" in words(
         viewer.get(BOARD).content.decode()
     )
+
+
+def test_what_the_options_disable_is_put_down_to_no_operator(house: House, viewer: Client) -> None:
+    create_circuit_breaker(name="x", enabled=False)
+    create_circuit_breaker(name="y")
+    text = words(viewer.get(BOARD).content.decode())
+    assert "has not been called lately: 1 of 2 closed, 1 disabled by its options." in text
+    assert "Disabled by its options: calls pass unguarded; by itself: CLOSED" in text
+    assert (shown().sentence.tone, shown(state="disabled").page.object_list[0].name) == ("calm", "x")
+
+
+def test_a_force_does_not_begin_with_a_later_act(
+    twelve: Twelve, house: House, viewer: Client, operator: Client
+) -> None:
+    act("MIFOS-Maker-get", "open")
+    house.advance(60)
+    assert card("MIFOS-Maker-get").since == card("MIFOS-Maker-get").act_at
+    act("MIFOS-Maker-get", "enable")
+    assert card("MIFOS-Maker-get").since is None
+    assert "now OPEN, forced open since before" in words(
+        operator.post(
+            "/admin/breaker/act",
+            {"name": "MIFOS-Maker-get", "action": "close", "confirmed": "1", "reason": "x", "lasts": "3600"},
+        ).content.decode()
+    )
+    assert re.fullmatch(r"1 breaker OPEN: Maker GET forced open since before [\d:]+ UTC", sentence(viewer))
+
+
+def test_without_a_histogram_there_is_no_latency(house: House) -> None:
+    succeed(create_circuit_breaker(name="x", rolling_percentiles_enabled=False).breaker)
+    assert [card("x").p50, card("x").p99] == ["-", "-"]
 
 
 @pytest.mark.parametrize(("action", "shape"), [("open", "▲"), ("close", "●"), ("disable", "○")])
@@ -285,7 +358,7 @@ def test_a_worker_that_lags_is_named(house: House, viewer: Client, monkeypatch: 
     found = with_more(workers=workers, age_ms=250)
     monkeypatch.setattr(queries, "overview", lambda: found)
     text = words(viewer.get(BOARD).content.decode())
-    assert "2 workers on 2 hosts report. ▲ 1 lags behind. Numbers are at most 2 s old." in text
+    assert "2 workers on 2 hosts report. ▲ 1 lags behind. Numbers are at most 3 s old." in text
     assert "8 on two: heard within 1 s, ▲ 3 changes behind" in text
     assert "7 on one: heard within 1 s, follows all changes" in text
 
@@ -365,6 +438,15 @@ def test_only_operators_get_buttons(twelve: Twelve, viewer: Client, operator: Cl
         assert b"/admin/breaker/act" not in viewer.get(address).content
 
 
+def test_all_that_the_pages_load_is_small(twelve: Twelve, operator: Client) -> None:
+    loaded: set[str] = set()
+    for address in (BOARD, "/admin/breaker/MIFOS-Maker-get/"):
+        loaded |= set(re.findall(r'"/static/([^"]+)"', operator.get(address).content.decode()))
+    assert {"breaker/breaker.js", "breaker/detail.js", "breaker/breaker.css", "breaker/trouble.svg"} <= loaded
+    packed = [len(gzip.compress(Path(finders.find(name)).read_bytes())) for name in loaded]
+    assert sum(packed) < 100_000
+
+
 def test_nothing_stands_inline(twelve: Twelve, operator: Client) -> None:
     fail(twelve["maker", "get"], 5)
     for address in (BOARD, LIVE, "/admin/breaker/act?action=open&name=MIFOS-Maker-get"):
@@ -414,8 +496,38 @@ def test_a_reading_ends(twelve: Twelve, viewer: Client, readings: list[None], mo
 
 def test_a_transition_is_not_kept_back(twelve: Twelve, viewer: Client) -> None:
     viewer.get(LIVE)
+    pages.watch.news_from = 0.0
     fail(twelve["maker", "post"], 5)
     assert b"1 breaker OPEN" in viewer.get(LIVE).content
+
+
+def test_a_transition_of_what_another_process_made_is_not_kept_back(house: House, viewer: Client) -> None:
+    theirs = house.elsewhere("theirs")
+    viewer.get(LIVE)
+    pages.watch.news_from = 0.0
+    fail(theirs, 5)
+    house.beat()
+    assert b"1 breaker OPEN" in viewer.get(LIVE).content
+
+
+def test_transitions_take_no_more_than_their_share_of_the_time(
+    twelve: Twelve, viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, read, readings = Clock(), queries.overview, []
+
+    def slow() -> Overview:
+        readings.append(clock())
+        clock.advance(0.1)
+        return read()
+
+    monkeypatch.setattr(queries, "overview", slow)
+    monkeypatch.setattr(pages, "time", SimpleNamespace(monotonic=clock))
+    for _ in range(20):
+        act("MIFOS-Maker-get", "open")
+        viewer.get(LIVE)
+        clock.advance(0.03)
+    first, second = readings
+    assert 0.39 < second - first < 0.45
 
 
 def test_while_a_reading_is_held_up_the_last_answer_serves(
@@ -434,6 +546,18 @@ def test_each_filter_has_its_answer(twelve: Twelve, viewer: Client) -> None:
     assert (b"b-MIFOS-Maker-post" in one.content, b"b-MIFOS-Maker-post" in other.content) == (True, False)
 
 
+def test_each_language_has_its_answer(twelve: Twelve, monkeypatch: pytest.MonkeyPatch) -> None:
+    act("MIFOS-Maker-get", "disable")
+    spoken = ""  # by a project that has USE_I18N, which this one has not
+    monkeypatch.setattr(dashboard, "_", lambda text: f"{spoken}:{text}")
+    for module in (pages, breaker_cards):
+        monkeypatch.setattr(module, "get_language", lambda: spoken)
+    for spoken in ("en", "de"):
+        answer = pages.watch.answer(Filter(), operates=False)
+        assert answer is not None
+        assert f"{spoken}:DISABLED".encode() in answer.body
+
+
 def test_many_filters_do_not_fill_the_memory(twelve: Twelve, viewer: Client) -> None:
     for number in range(pages.VARIANTS + 10):
         assert viewer.get(LIVE, {"q": str(number)}).status_code == 200
@@ -445,6 +569,7 @@ def test_an_answer_that_is_known_is_not_sent_again(twelve: Twelve, viewer: Clien
     again = viewer.get(LIVE, headers={"If-None-Match": first["ETag"]})
     assert (again.status_code, again.content, again["ETag"]) == (304, b"", first["ETag"])
     assert int(again["X-Breaker-At"]) == int(first["X-Breaker-At"])
+    pages.watch.news_from = 0.0
     fail(twelve["maker", "post"], 5)
     assert viewer.get(LIVE, headers={"If-None-Match": first["ETag"]}).status_code == 200
 
@@ -483,6 +608,13 @@ def test_a_permission_taken_away_counts_soon(twelve: Twelve, monkeypatch: pytest
     user.user_permissions.clear()
     monkeypatch.setattr(pages.time, "monotonic", lambda now=pages.time.monotonic: now() + 10)
     assert client.get(LIVE).status_code == 403
+
+
+def test_who_has_no_session_opens_it_to_no_stranger(twelve: Twelve, rf: RequestFactory, client: Client) -> None:
+    request = rf.get(LIVE)
+    request.user = person("view_breaker")  # as a proxy's header names him
+    assert pages.live(request).status_code == 200
+    assert client.get(LIVE).status_code == 401
 
 
 def test_who_has_signed_out_is_told_at_once(twelve: Twelve, viewer: Client) -> None:
