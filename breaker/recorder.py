@@ -27,7 +27,7 @@ EVERY = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds between looks while the database is away."""
 AT_MOST_EVERY = 0.5
-"""Seconds between the looks that readers ask for."""
+"""Seconds from the beginning of a look that a reader asked for, in which the next readers ask for none."""
 PATIENCE = 1.0
 """Seconds that a reader waits for a look; then what is stored must do, lest a database that hangs take all threads."""
 
@@ -86,11 +86,12 @@ class Recorder:
             finally:
                 close_old_connections()
                 with self._turn:
-                    self._looked, self._looked_at = asked, time.monotonic()
+                    self._looked = asked
                     self._turn.notify_all()
 
     def _look(self, *, asked: bool) -> bool:
         """Whether it went well; who reads or waits is told by what is stored."""
+        began = time.monotonic()
         try:
             record(registry.sync, asked=asked)
         except StoreError as error:
@@ -107,6 +108,8 @@ class Recorder:
         if self._waits_for:
             self._waits_for = ""
             log.warning("Breaker history is stored again")
+        if asked:  # a routine look leaves out what a reader waits for: counts that are not pushed, the running minute
+            self._looked_at = began
         return True
 
     def _wait_for(self, what: str, error: Exception) -> None:

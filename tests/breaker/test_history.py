@@ -27,10 +27,12 @@ from breaker.queries import overview
 from breaker.registry import create_circuit_breaker, registry
 from breaker.testing import fail, rejected, succeed
 from tests.breaker.conftest import House
+from tests.programs import wait_for
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
 START = datetime(2026, 11, 20, 10, tzinfo=UTC)
+AT_MOST_EVERY = recorder.AT_MOST_EVERY
 
 
 @pytest.fixture
@@ -434,6 +436,7 @@ def running(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[recorder.
     made.start()
     yield made
     house.here.close()
+    made._looked_at = float("-inf")
     made.catch_up()
     assert made._thread is not None
     made._thread.join(5)
@@ -466,6 +469,45 @@ def test_readers_get_what_happened_up_to_now(running: recorder.Recorder, monkeyp
     for number in range(3):
         running.catch_up()
         assert looks == [True] * (number + 1)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each look whether a reader asked for it. Readers ask as seldom as they do outside of tests."""
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", AT_MOST_EVERY)
+    found: list[bool] = []
+    monkeypatch.setattr(recorder, "record", lambda sync, *, asked: found.append(asked))
+    return found
+
+
+def test_a_reader_who_comes_right_after_a_routine_look_gets_his_own(
+    looks: list[bool], running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "EVERY", 0.001)
+    running.catch_up()  # from here on it looks by itself, again and again
+    running._looked_at = float("-inf")
+    wait_for(lambda: looks.count(False) >= 2, "a routine look")
+    running.catch_up()
+    assert looks.count(True) == 2
+
+
+def test_a_reader_who_comes_right_after_a_look_that_failed_gets_his_own(
+    looks: list[bool], running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as away:
+        away.setattr(recorder, "record", raising(StoreError("away")))
+        running.catch_up()
+    running.catch_up()
+    assert looks == [True]
+
+
+def test_readers_who_come_at_once_share_a_look(looks: list[bool], running: recorder.Recorder) -> None:
+    for _ in range(3):
+        running.catch_up()
+    assert looks == [True]
+    running._looked_at -= AT_MOST_EVERY
+    running.catch_up()
+    assert looks == [True, True]
 
 
 @pytest.mark.django_db(transaction=True)
