@@ -36,6 +36,7 @@ class Recorder:
     def __init__(self) -> None:
         self._make_locks()
         self._waits_for = ""
+        self._may_tidy = False
 
     def _make_locks(self) -> None:
         self._starting = threading.Lock()
@@ -77,34 +78,38 @@ class Recorder:
     def _run(self) -> None:
         pause = EVERY
         while not registry.sync.closed:
-            with self._turn:
-                self._turn.wait_for(lambda: self._asked > self._looked, timeout=pause)
-                asked = self._asked
-            try:
-                close_old_connections()
-                pause = EVERY if self._look(asked=asked > self._looked) else min(2 * pause, LONGEST_PAUSE)
-            finally:
-                close_old_connections()
-                with self._turn:
-                    self._looked = asked
-                    self._turn.notify_all()
+            pause = EVERY if self._round(pause) else min(2 * pause, LONGEST_PAUSE)
+
+    def _round(self, pause: float) -> bool:
+        """Wait until it is time, store, tell who waits for it, and only then tidy up; whether it went well."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._asked > self._looked, timeout=pause)
+            asked = self._asked
+        try:
+            close_old_connections()
+            looked = self._look(asked=asked > self._looked)
+            self._tell_readers(asked)
+            return looked and self._tidy()
+        finally:
+            self._tell_readers(asked)
+            close_old_connections()
+
+    def _tell_readers(self, asked: int) -> None:
+        with self._turn:
+            self._looked = asked
+            self._turn.notify_all()
 
     def _look(self, *, asked: bool) -> bool:
         """Whether it went well; who reads or waits is told by what is stored."""
         began = time.monotonic()
         try:
-            record(registry.sync, asked=asked)
+            self._may_tidy = record(registry.sync, asked=asked)
         except StoreError as error:
             if registry.sync.sharing:  # else the beat says so
                 self._wait_for("the shared store", error)
             return True
-        except DatabaseFailure as error:
-            connection.close()
-            self._wait_for("the database", error)
-            return False
-        except Exception:
-            log.exception("breaker history failed")
-            return False
+        except Exception as error:
+            return self._failed(error)
         if self._waits_for:
             self._waits_for = ""
             log.warning("Breaker history is stored again")
@@ -112,18 +117,37 @@ class Recorder:
             self._looked_at = began
         return True
 
+    def _tidy(self) -> bool:
+        """Whether it went well, if it is this process's turn."""
+        try:
+            if self._may_tidy:
+                self._may_tidy = False
+                tidy(registry.sync.now())
+        except Exception as error:
+            return self._failed(error)
+        return True
+
+    def _failed(self, error: Exception) -> bool:
+        if isinstance(error, DatabaseFailure):
+            connection.close()
+            self._wait_for("the database", error)
+        else:
+            log.error("breaker history failed", exc_info=error)
+        return False
+
     def _wait_for(self, what: str, error: Exception) -> None:
         if self._waits_for != what:
             self._waits_for = what
             log.warning("Breaker history waits for %s (%s)", what, type(error).__name__)
 
 
-def record(sync: Sync, *, asked: bool = False) -> None:
+def record(sync: Sync, *, asked: bool = False) -> bool:
     """One look: store what there is, if it is this process's turn, or a reader has asked for it.
 
-    Raises StoreError and the database's errors.
+    Whether it is this process's turn to tidy up. Raises StoreError and the database's errors.
     """
     shared = sync.shared
+    turn = shared is None
     if shared is not None and (sync.sharing or (asked and not sync.started)):
         turn = sync.sharing and shared.claim("history", milliseconds=int(EVERY * 900))
         if asked and sync.sharing:
@@ -132,11 +156,8 @@ def record(sync: Sync, *, asked: bool = False) -> None:
             history.store_events(shared)
             now = sync.now() if sync.sharing else shared.load([]).now  # a command has not learnt the shared clock
             history.store_minutes(shared, now, running=asked)
-        if turn:
-            _tidy(sync.now())
     _record_own(sync, running=asked)
-    if shared is None:
-        _tidy(sync.now())
+    return turn
 
 
 def _record_own(sync: Sync, *, running: bool = False) -> None:
@@ -149,7 +170,8 @@ def _record_own(sync: Sync, *, running: bool = False) -> None:
         history.store_minutes(sync.local, sync.now(), running=running)
 
 
-def _tidy(now: int) -> None:
+def tidy(now: int) -> None:
+    """Sum hours that have ended, and drop what is old. Takes a while: no reader waits for it."""
     history.roll_up(now)
     history.prune(now)
 

@@ -510,6 +510,31 @@ def test_readers_who_come_at_once_share_a_look(looks: list[bool], running: recor
     assert looks == [True, True]
 
 
+def test_readers_do_not_wait_for_the_tidying(running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, tidied = threading.Event(), threading.Event()
+    monkeypatch.setattr(history, "roll_up", lambda now: told.wait(5))
+    monkeypatch.setattr(history, "prune", lambda now: tidied.set())
+    monkeypatch.setattr(recorder, "PATIENCE", 5.0)
+    running.catch_up()
+    assert not tidied.is_set()
+    told.set()
+    assert tidied.wait(5)
+
+
+@pytest.mark.parametrize("error", [OperationalError("locked"), ValueError("odd")])
+def test_tidying_that_fails_is_told_and_tried_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    made = recorder.Recorder()
+    monkeypatch.setattr(recorder, "connection", SimpleNamespace(close=lambda: None))
+    with monkeypatch.context() as fails:
+        fails.setattr(history, "prune", raising(error))
+        assert not made._round(0)
+    assert type(error).__name__ in caplog.text
+    house.advance(1)
+    assert made._round(0)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_what_a_reader_rolls_back_is_stored_all_the_same(
     house: House, breaker: SharedCircuitBreaker, running: recorder.Recorder
