@@ -16,6 +16,7 @@ from django.db import Error as DatabaseFailure
 from django.db import close_old_connections, connection
 
 from breaker import conf, history
+from breaker.engine.events import complain
 from breaker.engine.stores.base import StoreError
 from breaker.engine.sync import Sync
 from breaker.registry import registry
@@ -78,7 +79,11 @@ class Recorder:
     def _run(self) -> None:
         pause = EVERY
         while not registry.sync.closed:
-            pause = EVERY if self._round(pause) else min(2 * pause, LONGEST_PAUSE)
+            try:
+                pause = EVERY if self._round(pause) else min(2 * pause, LONGEST_PAUSE)
+            except BaseException:  # the thread must live, and not spin
+                complain("breaker history failed")
+                time.sleep(EVERY)
 
     def _round(self, pause: float) -> bool:
         """Wait until it is time, store, tell who waits for it, and only then tidy up; whether it went well."""

@@ -535,6 +535,18 @@ def test_tidying_that_fails_is_told_and_tried_again(
     assert made._round(0)
 
 
+def test_the_recorder_outlives_what_nobody_foresaw(
+    looks: list[bool], running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recorder, "EVERY", 0.001)
+    with monkeypatch.context() as broken:
+        broken.setattr(recorder, "close_old_connections", raising(SystemExit()))
+        running.catch_up()
+    running.catch_up()
+    assert looks == [True]
+    assert "breaker history failed" in caplog.text
+
+
 @pytest.mark.django_db(transaction=True)
 def test_what_a_reader_rolls_back_is_stored_all_the_same(
     house: House, breaker: SharedCircuitBreaker, running: recorder.Recorder
