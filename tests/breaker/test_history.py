@@ -559,6 +559,17 @@ def test_what_a_reader_rolls_back_is_stored_all_the_same(
     assert len(told()) == 1
 
 
+def test_without_the_thread_nothing_is_stored_in_what_a_reader_may_roll_back(
+    house: House, breaker: SharedCircuitBreaker
+) -> None:
+    fail(breaker, 5)
+    with transaction.atomic():
+        recorder.recorder.catch_up()
+        transaction.set_rollback(True)
+    recorder.recorder.catch_up()
+    assert len(told()) == 1
+
+
 # -- what an operator sees ---------------------------------------------------------------------------------------------
 
 
