@@ -180,7 +180,7 @@ def _record_own(sync: Sync, *, running: bool = False) -> None:
 def tidy(now: int) -> None:
     """Sum hours that have ended, and drop what is old. Takes a while: no reader waits for it."""
     history.roll_up(now)
-    history.prune(now)
+    history.prune(min(now, round(time.time() * 1000)))  # what a clock set ahead drops comes never back
 
 
 def _in_transaction() -> bool:

@@ -521,6 +521,14 @@ def test_readers_do_not_wait_for_the_tidying(running: recorder.Recorder, monkeyp
     assert tidied.wait(5)
 
 
+def test_a_shared_clock_that_is_ahead_drops_nothing() -> None:
+    year = 366 * 24 * HOUR
+    now = datetime.now(UTC)
+    sample(now - HOUR, rolled=True)
+    recorder.tidy(milliseconds(now + year))
+    assert MinuteSample.objects.exists()
+
+
 @pytest.mark.parametrize("error", [OperationalError("locked"), ValueError("odd")])
 def test_tidying_that_fails_is_told_and_tried_again(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
