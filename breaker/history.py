@@ -81,7 +81,7 @@ def _event(event: Event, *, alone: bool) -> BreakerEvent:
         reason="the time that an operator set is over" if expired else said.get("reason", ""),
         counts={key: value for key, value in why.items() if key != "alone"},
         duration_ms=said.get("lasted"),
-        alone=alone or bool(why.get("alone")),
+        alone=alone,  # and not by `why`: what was found alone and taken over by all is of all
     )
 
 

@@ -173,6 +173,18 @@ def test_what_a_process_did_alone_is_stored_and_marked(house: House, breaker: Sh
     assert (event.to_state, event.alone) == ("OPEN", True)
 
 
+def test_what_a_process_found_alone_and_all_took_over_is_of_all(house: House, breaker: SharedCircuitBreaker) -> None:
+    house.advance(1)
+    house.cable.cut = True
+    fail(breaker, 5)
+    house.advance(2)
+    house.cable.cut = False
+    house.advance(2)
+    record()
+    opened = BreakerEvent.objects.get(alone=False)
+    assert timeline.spans("x", opened.at - HOUR, timeline.now())[-1].state is State.OPEN
+
+
 def test_one_process_at_a_time_stores(house: House, breaker: SharedCircuitBreaker) -> None:
     fail(breaker, 5)
     assert house.there.shared is not None
