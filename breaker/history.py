@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any
 
 from django.db import DataError, IntegrityError, transaction
+from django.db import Error as DatabaseFailure
 from django.db.models import Exists, OuterRef, QuerySet
 
 from breaker import conf
@@ -40,8 +41,8 @@ def store_events(store: Store, *, alone: bool = False) -> int:
     """Store what happened since the last time; how many events were new to us. `alone`: of one process for itself."""
     count = 0
     while events := store.past(EVENTS_AT_ONCE):
-        told = [_event(event, alone=alone) for event in events if event.event]
-        _insert(told)
+        told = [event for event in events if event.event]
+        _insert(told, alone=alone)
         store.stored(events[-1].cursor)
         count += len(told)
         if len(events) < EVENTS_AT_ONCE:
@@ -49,17 +50,19 @@ def store_events(store: Store, *, alone: bool = False) -> int:
     return count
 
 
-def _insert(events: Sequence[BreakerEvent]) -> None:
-    """One that the database refuses for what it says is left out, lest all that follow wait for it for ever."""
+def _insert(events: Sequence[Event], *, alone: bool) -> None:
+    """One that cannot be told, or that the database refuses, is left out, lest all that follow wait for it for ever."""
     try:
         with transaction.atomic():
-            BreakerEvent.objects.bulk_create(events, ignore_conflicts=True)
-    except (DataError, IntegrityError, ValueError):
+            BreakerEvent.objects.bulk_create([_event(event, alone=alone) for event in events], ignore_conflicts=True)
+    except Exception as error:
+        if isinstance(error, DatabaseFailure) and not isinstance(error, DataError | IntegrityError):
+            raise
         if len(events) > 1:
             for event in events:
-                _insert([event])
+                _insert([event], alone=alone)
             return
-        log.exception("An event of breaker %r cannot be stored, and is left out of its history", events[0].breaker)
+        log.exception("An event of breaker %r cannot be stored, and is left out of its history", events[0].name)
 
 
 def _event(event: Event, *, alone: bool) -> BreakerEvent:

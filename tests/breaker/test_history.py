@@ -143,15 +143,33 @@ def test_more_events_than_are_read_at_once(
     assert len(told()) == 9
 
 
-def test_an_event_that_the_database_refuses_holds_nothing_up(
-    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(
+            {"event": {"lasted": "long"}},
+            {"event": {"lasted": 10**30}},
+            {"event": {"actor": None}},
+            {"event": {"why": [7]}},
+        ),
+        *({"at": 10**18}, {"rev": 7}),
+    ],
+    ids=str,
+)
+def test_an_event_that_cannot_be_stored_holds_nothing_up(
+    house: House,
+    breaker: SharedCircuitBreaker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wrong: dict[str, Any],
 ) -> None:
     outage(house, breaker)
     read = house.store.past
 
     def past(count: int) -> list[Event]:
         first, second, *more = read(count)
-        return [first, dataclasses.replace(second, event={**second.event, "lasted": "long"}), *more]
+        said = {**second.event, **wrong.get("event", {})}
+        return [first, dataclasses.replace(second, **{**wrong, "event": said}), *more]
 
     monkeypatch.setattr(house.store, "past", past)
     record()
