@@ -54,7 +54,10 @@ def _insert(events: Sequence[Event], *, alone: bool) -> None:
     """One that cannot be told, or that the database refuses, is left out, lest all that follow wait for it for ever."""
     try:
         with transaction.atomic():
-            BreakerEvent.objects.bulk_create([_event(event, alone=alone) for event in events], ignore_conflicts=True)
+            told = [_event(event, alone=alone) for event in events]
+            if not alone:
+                _take_over(told)
+            BreakerEvent.objects.bulk_create(told, ignore_conflicts=True)
     except Exception as error:
         if isinstance(error, DatabaseFailure) and not isinstance(error, DataError | IntegrityError):
             raise
@@ -63,6 +66,13 @@ def _insert(events: Sequence[Event], *, alone: bool) -> None:
                 _insert([event], alone=alone)
             return
         log.exception("An event of breaker %r cannot be stored, and is left out of its history", events[0].name)
+
+
+def _take_over(events: Sequence[BreakerEvent]) -> None:
+    """A write whose answer was lost is made again alone, and that may be stored first: what all have takes its place,
+    in their order."""
+    revs = [event.rev for event in events]
+    BreakerEvent.objects.filter(namespace=conf.namespace(), rev__in=revs, alone=True).delete()
 
 
 def _event(event: Event, *, alone: bool) -> BreakerEvent:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from breaker import conf, history, operations, recorder, timeline
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.machine import State
-from breaker.engine.stores.base import Event, StoreError
+from breaker.engine.stores.base import Event, StoreError, Write, Written
 from breaker.engine.sync import Sync
 from breaker.engine.window import Totals
 from breaker.models import BreakerEvent, HourSample, MinuteSample, Series
@@ -201,6 +201,24 @@ def test_what_a_process_found_alone_and_all_took_over_is_of_all(house: House, br
     record()
     opened = BreakerEvent.objects.get(alone=False)
     assert timeline.spans("x", opened.at - HOUR, timeline.now())[-1].state is State.OPEN
+
+
+def test_a_write_whose_answer_was_lost_is_of_all(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = house.store.write
+
+    def lost(told: Write) -> Written:
+        write(told)
+        raise StoreError("the answer was lost")
+
+    with monkeypatch.context() as breaks:
+        breaks.setattr(house.store, "write", lost)
+        fail(breaker, 5)
+    record()
+    assert list(BreakerEvent.objects.values_list("to_state", "alone")) == [("OPEN", True)]
+    history.store_events(house.store)
+    assert list(BreakerEvent.objects.values_list("to_state", "alone")) == [("OPEN", False)]
 
 
 def test_one_process_at_a_time_stores(house: House, breaker: SharedCircuitBreaker) -> None:
