@@ -239,6 +239,8 @@ def _step(since: datetime, until: datetime, step: int | None) -> int:
         return next((some for some in STEPS if seconds / some <= FEW_POINTS), days * DAY)
     if step % 60 or not 60 <= step <= LONGEST_STEP:
         raise BadSpan(f"step={step}: whole minutes are needed, in seconds, such as 60; at most {LONGEST_STEP}")
+    if step > 3_600 and step % 3_600:
+        raise BadSpan(f"step={step}: above an hour whole hours are needed, such as 3600 or 7200")
     if seconds / step > MOST_POINTS:
         raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
     return step
