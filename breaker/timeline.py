@@ -26,6 +26,8 @@ from breaker.recorder import recorder
 from breaker.registry import registry
 
 MOST_POINTS = 1_500
+MOST_MINUTES = 7 * 24 * 60
+"""That are read for one question: 43,200 took 0.9 s."""
 STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
 """Seconds between points to choose from, where nobody says."""
 FEW_POINTS = 360
@@ -243,6 +245,8 @@ def _step(since: datetime, until: datetime, step: int | None) -> int:
         raise BadSpan(f"step={step}: above an hour whole hours are needed, such as 3600 or 7200")
     if seconds / step > MOST_POINTS:
         raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
+    if step < 3_600 and seconds / 60 > MOST_MINUTES:
+        raise BadSpan(f"step={step}: reads more than {MOST_MINUTES} minutes; take step=3600 or more, or a shorter span")
     return step
 
 
