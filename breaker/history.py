@@ -182,7 +182,8 @@ def prune(now: int) -> int:
     time, in turn.
     """
     at = moment(now)
-    minutes, hours = at - timedelta(days=conf.minute_days()), at - timedelta(days=conf.hour_days())
+    minutes = at - timedelta(days=conf.minute_days()) - HOUR  # what is asked for begins up to a step before that
+    hours = at - timedelta(days=conf.hour_days())
     series = _some_series()
     dropped = sum(
         _drop(old)

@@ -236,15 +236,20 @@ def _step(since: datetime, until: datetime, step: int | None) -> int:
     seconds = (until - since).total_seconds()
     if seconds <= 0:
         raise BadSpan(f"from={timestamp(since)}: before to={timestamp(until)} is needed")
+    has_minutes = since >= now() - timedelta(days=conf.minute_days()) - HOUR
     if step is None:
         days = -int(-seconds // (FEW_POINTS * DAY))
-        return next((some for some in STEPS if seconds / some <= FEW_POINTS), days * DAY)
+        steps = STEPS if has_minutes else [some for some in STEPS if some >= 3_600]
+        return next((some for some in steps if seconds / some <= FEW_POINTS), days * DAY)
     if step % 60 or not 60 <= step <= LONGEST_STEP:
         raise BadSpan(f"step={step}: whole minutes are needed, in seconds, such as 60; at most {LONGEST_STEP}")
     if step > 3_600 and step % 3_600:
         raise BadSpan(f"step={step}: above an hour whole hours are needed, such as 3600 or 7200")
     if seconds / step > MOST_POINTS:
         raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
+    if step < 3_600 and not has_minutes:
+        kept = f"minutes are kept for {conf.minute_days()} days"
+        raise BadSpan(f"step={step}: {kept}; take step=3600 or more, or a later from than {timestamp(since)}")
     if step < 3_600 and seconds / 60 > MOST_MINUTES:
         raise BadSpan(f"step={step}: reads more than {MOST_MINUTES} minutes; take step=3600 or more, or a shorter span")
     return step

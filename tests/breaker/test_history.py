@@ -397,7 +397,7 @@ def test_what_is_old_is_dropped_in_steps(settings: Any, monkeypatch: pytest.Monk
     now = milliseconds(START + timedelta(days=3))
     assert [history.prune(now) for _ in range(3)] == [3, 2, 0]
     assert MinuteSample.objects.get().at == START + timedelta(days=2)
-    assert history.prune(milliseconds(START + timedelta(days=4, hours=1))) == 3
+    assert history.prune(milliseconds(START + timedelta(days=4, hours=2))) == 3
     assert not HourSample.objects.exists()
     assert not BreakerEvent.objects.exists()
 
@@ -670,6 +670,25 @@ def test_the_overview_knows_who_guards_and_who_lags(house: House, breaker: Share
     behind = {worker.process: worker for worker in overview().workers}
     assert behind[house.there.process].behind > behind[house.here.process].behind == 0
     assert behind[house.there.process].age_ms > 2_000
+
+
+def test_what_is_too_old_for_minutes_is_read_by_the_hour(settings: Any) -> None:
+    settings.BREAKER = {**settings.BREAKER, "HISTORY_MINUTE_DAYS": 30}
+    day = timeline.now().replace(hour=0, minute=0) - timedelta(days=45)
+    series = Series.objects.create(namespace=conf.namespace(), breaker="x", store="s")
+    HourSample.objects.create(series=series, at=history.hour_of(day), successes=7)
+    for until in (day + timedelta(days=1), day + timedelta(minutes=15)):
+        assert sum(point.totals.successes for point in timeline.history("x", day, until)) == 7
+
+
+def test_the_first_of_the_days_by_the_minute_is_read_by_the_minute(settings: Any) -> None:
+    settings.BREAKER = {**settings.BREAKER, "HISTORY_MINUTE_DAYS": 1}
+    until = timeline.now()
+    since = timeline.floor(until - timedelta(days=1), until)
+    sample(since, successes=1, rolled=True)
+    history.prune(milliseconds(until))
+    first, second, *_ = timeline.history("x", since, until)
+    assert (first.totals.successes, second.at - first.at) == (1, timedelta(minutes=5))
 
 
 # -- states over time --------------------------------------------------------------------------------------------------

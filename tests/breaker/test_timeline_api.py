@@ -138,6 +138,7 @@ def test_a_long_span_reads_no_more_than_is_kept(breaker: SharedCircuitBreaker) -
         ("step=-60", "step=-60"),
         ("from=30d&step=60", "step=60"),
         ("from=30d&step=1800", "step=1800: reads more than 10080 minutes; take step=3600 or more, or a shorter span"),
+        ("from=45d&to=44d&step=300", "step=300: minutes are kept for 30 days; take step=3600 or more, or a later from"),
         ("from=1d&step=5400", "step=5400: above an hour whole hours are needed, such as 3600 or 7200"),
         ("step=86400000000000", "step=86400000000000: whole minutes are needed, in seconds, such as 60; at most"),
         ("from=1970-01-01&to=2200-12-31&step=315360000", "step=315360000"),
