@@ -479,13 +479,14 @@ def raising(error: Exception) -> Any:
 def running(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[recorder.Recorder]:
     """A recorder with its thread."""
     monkeypatch.setattr(recorder, "EVERY", 60.0)
-    monkeypatch.setattr(recorder, "PATIENCE", 0.3)
+    monkeypatch.setattr(recorder, "PATIENCE", 10.0)
     made = recorder.Recorder()
     made.start()
     yield made
     house.here.close()
-    made._looked_at = float("-inf")
-    made.catch_up()
+    with made._turn:
+        made._asked += 1
+        made._turn.notify_all()
     assert made._thread is not None
     made._thread.join(5)
 
@@ -499,6 +500,7 @@ def test_readers_do_not_wait_for_a_database_that_hangs(
         begun.set()
         hangs.wait(5)
 
+    monkeypatch.setattr(recorder, "PATIENCE", 0.3)
     monkeypatch.setattr(recorder, "record", hang)
     readers = [threading.Thread(target=running.catch_up) for _ in range(8)]
     before = time.monotonic()
@@ -562,7 +564,6 @@ def test_readers_do_not_wait_for_the_tidying(running: recorder.Recorder, monkeyp
     told, tidied = threading.Event(), threading.Event()
     monkeypatch.setattr(history, "roll_up", lambda now: told.wait(5))
     monkeypatch.setattr(history, "prune", lambda now: tidied.set())
-    monkeypatch.setattr(recorder, "PATIENCE", 5.0)
     running.catch_up()
     assert not tidied.is_set()
     told.set()
