@@ -6,7 +6,7 @@ Read from the database, after what waits to be stored there has been stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -26,6 +26,8 @@ from breaker.recorder import recorder
 from breaker.registry import registry
 
 MOST_POINTS = 1_500
+SET_BACK = HOUR
+"""By so much the shared clock may be set back without mixing up states."""
 MOST_MINUTES = 7 * 24 * 60
 """That are read for one question: 43,200 took 0.9 s."""
 STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
@@ -279,17 +281,28 @@ def _samples(name: str, since: datetime, until: datetime, *, by_hour: bool) -> l
 def spans(name: str, since: datetime, until: datetime) -> list[Span]:
     """The states that a breaker was in, one after the other; the future is left out."""
     until = min(until, now())
-    moved = BreakerEvent.objects.filter(namespace=conf.namespace(), breaker=name, alone=False).exclude(to_state="")
-    before = moved.filter(at__lt=since).order_by("-at", "-pk").values_list("to_state", flat=True).first()
-    state, began = State[before] if before else State.CLOSED, since
+    state, began = State.CLOSED, since
     found: list[Span] = []
-    for at, to in moved.filter(at__gte=since, at__lte=until).order_by("at", "pk").values_list("at", "to_state"):
-        if State[to] is not state:
+    for at, to in _moves(name, since, until):
+        if to is state:
+            continue
+        if at >= since:
             found.append(Span(state=state, since=began, until=at))
-            state, began = State[to], at
+        state, began = to, max(at, since)
     if began <= until:
         found.append(Span(state=state, since=began, until=until))
     return found
+
+
+def _moves(name: str, since: datetime, until: datetime) -> Iterator[tuple[datetime, State]]:
+    """When a breaker came into which state, from before `since` on, in the order of the stream: its clock may have been
+    set back, and a state that is left cannot end before it began."""
+    moved = BreakerEvent.objects.filter(namespace=conf.namespace(), breaker=name, alone=False).exclude(to_state="")
+    before = moved.filter(at__lt=since).order_by("-at").values_list("at", flat=True).first()
+    latest = early = (before or since) - SET_BACK
+    for _, at, to in sorted(moved.filter(at__gte=early, at__lte=until).order_by().values_list("pk", "at", "to_state")):
+        latest = max(latest, at)
+        yield latest, State[to]
 
 
 def summary(name: str, since: datetime, until: datetime) -> Summary:

@@ -716,6 +716,26 @@ def test_an_outage_that_lasts_has_not_recovered(house: House, breaker: SharedCir
     assert found.longest_outage == pytest.approx(5, abs=0.5)
 
 
+@pytest.mark.parametrize("ago", [timedelta(hours=24), timedelta(hours=5, minutes=1), timedelta(hours=1)], ids=str)
+def test_a_clock_that_was_set_back_mixes_up_no_states(ago: timedelta) -> None:
+    now = timeline.now()
+    opened = now - timedelta(hours=5)
+    for number, (at, to) in enumerate(
+        [
+            (opened, "OPEN"),
+            (opened - timedelta(minutes=3), "HALF_OPEN"),
+            (opened - timedelta(minutes=2), "CLOSED"),
+        ]
+    ):
+        BreakerEvent.objects.create(
+            namespace=conf.namespace(), rev=str(number), breaker="x", kind="transition", to_state=to, at=at
+        )
+    found = timeline.spans("x", now - ago, now)
+    assert found[-1].state is State.CLOSED
+    assert all(span.since <= span.until for span in found)
+    assert timeline.summary("x", now - ago, now).seconds_open == 0
+
+
 def test_a_state_from_before_the_span_reaches_into_it(house: House, breaker: SharedCircuitBreaker) -> None:
     operations.act(["x"], "open", actor="ann", source="api", reason="a drill")
     house.advance(7_200)
