@@ -156,6 +156,20 @@ def test_what_cannot_be_read_is_named(query: str, said: str) -> None:
     assert said in answer.json()["message"]
 
 
+def test_a_span_with_too_many_transitions_is_refused(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "MOST_MOVES", 2)
+    fail(breaker, 5)
+    house.advance(10)
+    succeed(breaker)
+    house.beat()
+    answer = ask("x/history", view=True)
+    assert answer.status_code == 400
+    assert "x changed its state more than 2 times before to=" in answer.json()["message"]
+    assert see("x/history?from=3h&to=2h")["count"] > 0
+
+
 @pytest.mark.parametrize(
     "query",
     [
