@@ -162,6 +162,8 @@ def roll_up(now: int) -> bool:
         hour = hour_of(first)
         within = {"at__gte": hour, "at__lt": hour + HOUR}
         series = list(waiting.filter(**within).values_list("series", flat=True).distinct()[:SERIES_AT_ONCE])
+        # Series before samples, as who stores a minute locks them: the other way round each would wait for the other.
+        list(Series.objects.select_for_update().filter(pk__in=series).order_by("pk"))
         minutes = list(
             MinuteSample.objects.select_for_update().filter(series__in=series, **within).order_by("series", "at")
         )

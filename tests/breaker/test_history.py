@@ -12,7 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -359,6 +360,17 @@ def test_an_hour_is_summed_anew_when_a_minute_changes() -> None:
     history.roll_up(later)
     assert HourSample.objects.get().successes == 7
     assert timeline.history("x", START, until, 3600)[0].totals.successes == 7
+
+
+def test_who_sums_an_hour_locks_in_the_order_of_who_stores_a_minute() -> None:
+    sample(START, successes=2)
+    with CaptureQueriesContext(connection) as summing:
+        history.roll_up(milliseconds(START + 2 * HOUR))
+    with CaptureQueriesContext(connection) as storing:
+        store_minute(1)
+    for asked in (summing, storing):
+        tables = [query["sql"].partition("FROM ")[2].split()[:1] for query in asked if "LIMIT" not in query["sql"]]
+        assert tables.index(['"breaker_series"']) < tables.index(['"breaker_minutesample"'])
 
 
 def test_a_minute_that_comes_while_its_hour_is_summed_is_summed_next(monkeypatch: pytest.MonkeyPatch) -> None:
