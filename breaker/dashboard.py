@@ -30,6 +30,8 @@ FRESH = 0.9
 """Seconds for which one reading serves all who watch."""
 SILENT_MS = 2000
 """A worker unheard for so long is told as silent, and one that has not followed a change so old as behind."""
+FLAPS = 4
+"""Changes that one breaker makes within SILENT_MS, at most: of one that changed a moment ago only the last is known."""
 
 STATES = {
     "trouble": gettext_lazy("open or on trial"),
@@ -328,7 +330,7 @@ class Pulse:
     heard: datetime
     is_silent: bool
     lags: bool
-    """Heard, but behind although the last change is a while ago."""
+    """Heard, but behind by more than what can have changed a moment ago."""
 
     @property
     def age(self) -> int:
@@ -387,18 +389,18 @@ class Board:
     def pulses(self) -> list[Pulse]:
         """Who has been dead for less than a minute is still among them, as silent."""
         entries = self.overview.status.entries
-        last = max((max(entry.snapshot.since, entry.snapshot.act_at) for entry in entries), default=0)
-        settled = bool(entries) and entries[0].now - last > SILENT_MS
-        return [self._pulse(worker, settled) for worker in self.overview.workers]
+        changed = (entry.now - max(entry.snapshot.since, entry.snapshot.act_at) for entry in entries)
+        excused = FLAPS * sum(age <= SILENT_MS for age in changed)
+        return [self._pulse(worker, excused) for worker in self.overview.workers]
 
-    def _pulse(self, worker: Worker, settled: bool) -> Pulse:
+    def _pulse(self, worker: Worker, excused: int) -> Pulse:
         is_silent = worker.age_ms > SILENT_MS
         return Pulse(
             worker=worker,
             # To the second: two readings of one clock differ by a few ms, and would be sent as news.
             heard=(self.now - timedelta(milliseconds=worker.age_ms)).replace(microsecond=0),
             is_silent=is_silent,
-            lags=settled and worker.behind > 0 and not is_silent,
+            lags=worker.behind > excused and not is_silent,
         )
 
 

@@ -387,6 +387,13 @@ def test_who_has_not_followed_a_change_of_this_moment_does_not_lag(twelve: Twelv
     assert (board.reporting, board.amiss) == ("1 worker on 1 host reports.", "")
 
 
+def test_who_is_far_behind_lags_although_something_changes_all_the_time(twelve: Twelve, house: House) -> None:
+    house.advance(3)
+    act("MIFOS-Maker-get", "open")
+    stuck = Worker(process="8", host="two", age_ms=100, behind=50)
+    assert dashboard.board(with_more(workers=[stuck]), Filter()).amiss == "1 lags behind"
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(-1, "0 s"), (12, "12 s"), (60, "1 min"), (108, "1 min 48 s"), (7500, "2 h 5 min"), (273600, "3 d 4 h")],
