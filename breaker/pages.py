@@ -38,7 +38,8 @@ HELD_UP = 0.2
 """Seconds that who watches waits while another reads; then the last answer must do, lest a store that hangs take all
 threads."""
 SHARE = 4
-"""At most one part in so many of the time goes into reading, however many breakers there are."""
+"""At most one part in so many of the time goes into reading all, however many breakers there are; and as much again
+into what changed since."""
 KEPT = 4096
 """Rendered cards that are kept at most."""
 VARIANTS = 64
@@ -77,10 +78,13 @@ class Watch:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     overview: queries.Overview | None = None
-    known: Any = None
-    news_from: float = 0.0
-    """When a transition may be read at the soonest."""
+    known: dict[str, str] = field(default_factory=dict)
+    """What `overview` shows of the breakers that this process has: name to rev."""
+    followed: int = 0
+    """The newest write of all that it shows."""
     fresh_until: float = 0.0
+    news_from: float = 0.0
+    """No sooner is read what changed since, lest breakers that change all the time be read all the time."""
     read_at: float = 0.0
     answers: dict[Any, Answer] = field(default_factory=dict)
     kept: dict[Any, Any] = field(default_factory=dict)
@@ -116,18 +120,23 @@ class Watch:
         return made
 
     def _overview(self) -> queries.Overview:
-        now = time.monotonic()
+        began = time.monotonic()
+        known = {circuit.name: circuit.snapshot.rev for circuit in registry.circuits.values()}
+        followed = registry.sync.followed
+        if self.overview is None or began >= self.fresh_until:
+            self._take(queries.overview(), known, followed)
+            self.fresh_until = began + max(dashboard.FRESH, SHARE * (self.read_at - began))
         # A transition is news at once; this process heard of it before anybody asks, also of breakers that others made.
-        # But many breakers take long to read, and an outage of all of them makes news all the time.
-        revs = [(circuit.name, circuit.snapshot.rev) for circuit in registry.circuits.values()]
-        known = registry.sync.followed, revs
-        is_news = known != self.known and now >= self.news_from
-        if self.overview is None or now >= self.fresh_until or is_news:
-            self.overview, self.known, self.answers = queries.overview(), known, {}
-            self.read_at = time.monotonic()
-            self.news_from = now + SHARE * (self.read_at - now)
-            self.fresh_until = max(now + dashboard.FRESH, self.news_from)
+        elif began >= self.news_from and (known, followed) != (self.known, self.followed):
+            changed = [name for name in known if self.known.get(name) != known[name]]
+            self._take(queries.renewed(self.overview, changed) if changed else queries.overview(), known, followed)
+            self.news_from = self.read_at + SHARE * (self.read_at - began)
+        assert self.overview is not None
         return self.overview
+
+    def _take(self, overview: queries.Overview, known: dict[str, str], followed: int) -> None:
+        self.overview, self.known, self.followed, self.answers = overview, known, followed, {}
+        self.read_at = time.monotonic()
 
 
 watch = Watch()

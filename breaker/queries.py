@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -196,6 +196,23 @@ def overview() -> Overview:
         age_ms=int(IDLE_BEAT * 1000) if found.shared else 0,
         recent=recent,
         changes={entry.name: _change(entry.snapshot) for entry in found.entries},
+    )
+
+
+def renewed(before: Overview, names: Sequence[str]) -> Overview:
+    """The same with these breakers as they are now; the others, and what all share, are older by what has passed."""
+    found = status(names)
+    fresh = {entry.name: entry for entry in found.entries}
+    if found.shared != before.status.shared or not {entry.name for entry in before.status.entries}.issuperset(names):
+        return overview()
+    passed = max(0, _milliseconds_of(found.at) - _milliseconds_of(before.status.at))
+    entries = [fresh.get(entry.name, entry) for entry in before.status.entries]
+    return replace(
+        before,
+        status=replace(found, entries=entries),
+        workers=[replace(worker, age_ms=worker.age_ms + passed) for worker in before.workers],
+        age_ms=before.age_ms + passed,
+        changes={**before.changes, **{name: _change(entry.snapshot) for name, entry in fresh.items()}},
     )
 
 

@@ -300,6 +300,41 @@ def test_one_for_tokens_answers_any_live_one(what: str, rights: dict[str, bool])
     assert get(what, headers={"Authorization": f"Token {token}"}).status_code == 200
 
 
+# -- what changed since ------------------------------------------------------------------------------------------------
+
+
+def test_only_the_named_are_renewed(house: House, twelve: Twelve) -> None:
+    before = queries.overview()
+    house.advance(0.5)
+    fail(twelve["maker", "get"], 5)
+    fail(twelve["maker", "put"], 5)
+    now = queries.renewed(before, ["MIFOS-Maker-get"])
+    assert [entry.name for entry in now.status.entries] == [entry.name for entry in before.status.entries]
+    assert [entry.name for entry in now.status.entries if entry.state == "OPEN"] == ["MIFOS-Maker-get"]
+    assert now.changes["MIFOS-Maker-get"].what == "OPEN"
+
+
+def test_what_is_not_renewed_is_older(house: House, twelve: Twelve) -> None:
+    before = queries.overview()
+    house.clock.advance(0.5)
+    now = queries.renewed(before, ["MIFOS-Maker-get"])
+    assert (now.status.at - before.status.at).total_seconds() == 0.5
+    assert now.age_ms - before.age_ms == 500
+    assert [one.age_ms - other.age_ms for one, other in zip(now.workers, before.workers, strict=True)] == [500, 500]
+
+
+def test_with_a_breaker_that_is_new_all_is_read(twelve: Twelve) -> None:
+    before = queries.overview()
+    create_circuit_breaker(name="new")
+    assert "new" in [entry.name for entry in queries.renewed(before, ["new"]).status.entries]
+
+
+def test_when_the_store_is_lost_meanwhile_all_is_read(house: House, twelve: Twelve) -> None:
+    before = queries.overview()
+    house.lose_store()
+    assert queries.renewed(before, ["MIFOS-Maker-get"]).lost == "cut"
+
+
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
