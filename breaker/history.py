@@ -15,7 +15,6 @@ from itertools import groupby
 from typing import Any
 
 from django.db import DataError, IntegrityError, transaction
-from django.db import Error as DatabaseFailure
 from django.db.models import Exists, OuterRef, QuerySet
 
 from breaker import conf
@@ -41,8 +40,8 @@ def store_events(store: Store, *, alone: bool = False) -> int:
     """Store what happened since the last time; how many events were new to us. `alone`: of one process for itself."""
     count = 0
     while events := store.past(EVENTS_AT_ONCE):
-        told = [event for event in events if event.event]
-        _insert(told, alone=alone)
+        told = [_event(event, alone=alone) for event in events if event.event]
+        _insert(told)
         store.stored(events[-1].cursor)
         count += len(told)
         if len(events) < EVENTS_AT_ONCE:
@@ -50,29 +49,17 @@ def store_events(store: Store, *, alone: bool = False) -> int:
     return count
 
 
-def _insert(events: Sequence[Event], *, alone: bool) -> None:
-    """One that cannot be told, or that the database refuses, is left out, lest all that follow wait for it for ever."""
+def _insert(events: Sequence[BreakerEvent]) -> None:
+    """One that the database refuses for what it says is left out, lest all that follow wait for it for ever."""
     try:
         with transaction.atomic():
-            told = [_event(event, alone=alone) for event in events]
-            if not alone:
-                _take_over(told)
-            BreakerEvent.objects.bulk_create(told, ignore_conflicts=True)
-    except Exception as error:
-        if isinstance(error, DatabaseFailure) and not isinstance(error, DataError | IntegrityError):
-            raise
+            BreakerEvent.objects.bulk_create(events, ignore_conflicts=True)
+    except (DataError, IntegrityError, ValueError):
         if len(events) > 1:
             for event in events:
-                _insert([event], alone=alone)
+                _insert([event])
             return
-        log.exception("An event of breaker %r cannot be stored, and is left out of its history", events[0].name)
-
-
-def _take_over(events: Sequence[BreakerEvent]) -> None:
-    """A write whose answer was lost is made again alone, and that may be stored first: what all have takes its place,
-    in their order."""
-    revs = [event.rev for event in events]
-    BreakerEvent.objects.filter(namespace=conf.namespace(), rev__in=revs, alone=True).delete()
+        log.exception("An event of breaker %r cannot be stored, and is left out of its history", events[0].breaker)
 
 
 def _event(event: Event, *, alone: bool) -> BreakerEvent:
@@ -94,7 +81,7 @@ def _event(event: Event, *, alone: bool) -> BreakerEvent:
         reason="the time that an operator set is over" if expired else said.get("reason", ""),
         counts={key: value for key, value in why.items() if key != "alone"},
         duration_ms=said.get("lasted"),
-        alone=alone,  # and not by `why`: what was found alone and taken over by all is of all
+        alone=alone or bool(why.get("alone")),
     )
 
 
@@ -162,8 +149,6 @@ def roll_up(now: int) -> bool:
         hour = hour_of(first)
         within = {"at__gte": hour, "at__lt": hour + HOUR}
         series = list(waiting.filter(**within).values_list("series", flat=True).distinct()[:SERIES_AT_ONCE])
-        # Series before samples, as who stores a minute locks them: the other way round each would wait for the other.
-        list(Series.objects.select_for_update().filter(pk__in=series).order_by("pk"))
         minutes = list(
             MinuteSample.objects.select_for_update().filter(series__in=series, **within).order_by("series", "at")
         )
@@ -184,8 +169,7 @@ def prune(now: int) -> int:
     time, in turn.
     """
     at = moment(now)
-    minutes = at - timedelta(days=conf.minute_days()) - HOUR  # what is asked for begins up to a step before that
-    hours = at - timedelta(days=conf.hour_days())
+    minutes, hours = at - timedelta(days=conf.minute_days()), at - timedelta(days=conf.hour_days())
     series = _some_series()
     dropped = sum(
         _drop(old)

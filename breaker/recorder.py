@@ -13,10 +13,9 @@ import threading
 import time
 
 from django.db import Error as DatabaseFailure
-from django.db import close_old_connections, connection, transaction
+from django.db import close_old_connections, connection
 
 from breaker import conf, history
-from breaker.engine.events import complain
 from breaker.engine.stores.base import StoreError
 from breaker.engine.sync import Sync
 from breaker.registry import registry
@@ -28,7 +27,7 @@ EVERY = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds between looks while the database is away."""
 AT_MOST_EVERY = 0.5
-"""Seconds from the beginning of a look that a reader asked for, in which the next readers ask for none."""
+"""Seconds between the looks that readers ask for."""
 PATIENCE = 1.0
 """Seconds that a reader waits for a look; then what is stored must do, lest a database that hangs take all threads."""
 
@@ -37,7 +36,6 @@ class Recorder:
     def __init__(self) -> None:
         self._make_locks()
         self._waits_for = ""
-        self._may_tidy = False
 
     def _make_locks(self) -> None:
         self._starting = threading.Lock()
@@ -61,8 +59,7 @@ class Recorder:
     def catch_up(self) -> None:
         """Have stored what there is now, the minute that runs too, for somebody who is about to read it.
 
-        By the thread, on a connection of its own: a reader's transaction may be rolled back. Without the thread it is
-        left out in one: the shared store would hear that it is stored, and forget it.
+        By the thread, on a connection of its own: a reader's transaction may be rolled back.
         """
         if not conf.keeps_history():
             return
@@ -75,72 +72,42 @@ class Recorder:
                 self._turn.notify_all()
                 self._turn.wait_for(lambda: self._looked >= mine, timeout=PATIENCE)
                 return
-        if not _in_transaction():
-            self._look(asked=True)  # a command's process, which guards nothing
+        self._look(asked=True)  # a command's process, which guards nothing
 
     def _run(self) -> None:
         pause = EVERY
         while not registry.sync.closed:
+            with self._turn:
+                self._turn.wait_for(lambda: self._asked > self._looked, timeout=pause)
+                asked = self._asked
             try:
-                pause = EVERY if self._round(pause) else min(2 * pause, LONGEST_PAUSE)
-            except BaseException:  # the thread must live, and not spin
-                complain("breaker history failed")
-                time.sleep(EVERY)
-
-    def _round(self, pause: float) -> bool:
-        """Wait until it is time, store, tell who waits for it, and only then tidy up; whether it went well."""
-        with self._turn:
-            self._turn.wait_for(lambda: self._asked > self._looked, timeout=pause)
-            asked = self._asked
-        try:
-            close_old_connections()
-            looked = self._look(asked=asked > self._looked)
-            self._tell_readers(asked)
-            return looked and self._tidy()
-        finally:
-            self._tell_readers(asked)
-            close_old_connections()
-
-    def _tell_readers(self, asked: int) -> None:
-        with self._turn:
-            self._looked = asked
-            self._turn.notify_all()
+                close_old_connections()
+                pause = EVERY if self._look(asked=asked > self._looked) else min(2 * pause, LONGEST_PAUSE)
+            finally:
+                close_old_connections()
+                with self._turn:
+                    self._looked, self._looked_at = asked, time.monotonic()
+                    self._turn.notify_all()
 
     def _look(self, *, asked: bool) -> bool:
         """Whether it went well; who reads or waits is told by what is stored."""
-        began = time.monotonic()
         try:
-            self._may_tidy = record(registry.sync, asked=asked)
+            record(registry.sync, asked=asked)
         except StoreError as error:
             if registry.sync.sharing:  # else the beat says so
                 self._wait_for("the shared store", error)
             return True
-        except Exception as error:
-            return self._failed(error)
+        except DatabaseFailure as error:
+            connection.close()
+            self._wait_for("the database", error)
+            return False
+        except Exception:
+            log.exception("breaker history failed")
+            return False
         if self._waits_for:
             self._waits_for = ""
             log.warning("Breaker history is stored again")
-        if asked:  # a routine look leaves out what a reader waits for: counts that are not pushed, the running minute
-            self._looked_at = began
         return True
-
-    def _tidy(self) -> bool:
-        """Whether it went well, if it is this process's turn."""
-        try:
-            if self._may_tidy:
-                self._may_tidy = False
-                tidy(registry.sync.now())
-        except Exception as error:
-            return self._failed(error)
-        return True
-
-    def _failed(self, error: Exception) -> bool:
-        if isinstance(error, DatabaseFailure):
-            connection.close()
-            self._wait_for("the database", error)
-        else:
-            log.error("breaker history failed", exc_info=error)
-        return False
 
     def _wait_for(self, what: str, error: Exception) -> None:
         if self._waits_for != what:
@@ -148,13 +115,12 @@ class Recorder:
             log.warning("Breaker history waits for %s (%s)", what, type(error).__name__)
 
 
-def record(sync: Sync, *, asked: bool = False) -> bool:
+def record(sync: Sync, *, asked: bool = False) -> None:
     """One look: store what there is, if it is this process's turn, or a reader has asked for it.
 
-    Whether it is this process's turn to tidy up. Raises StoreError and the database's errors.
+    Raises StoreError and the database's errors.
     """
     shared = sync.shared
-    turn = shared is None
     if shared is not None and (sync.sharing or (asked and not sync.started)):
         turn = sync.sharing and shared.claim("history", milliseconds=int(EVERY * 900))
         if asked and sync.sharing:
@@ -163,8 +129,11 @@ def record(sync: Sync, *, asked: bool = False) -> bool:
             history.store_events(shared)
             now = sync.now() if sync.sharing else shared.load([]).now  # a command has not learnt the shared clock
             history.store_minutes(shared, now, running=asked)
+        if turn:
+            _tidy(sync.now())
     _record_own(sync, running=asked)
-    return turn
+    if shared is None:
+        _tidy(sync.now())
 
 
 def _record_own(sync: Sync, *, running: bool = False) -> None:
@@ -177,21 +146,9 @@ def _record_own(sync: Sync, *, running: bool = False) -> None:
         history.store_minutes(sync.local, sync.now(), running=running)
 
 
-def tidy(now: int) -> None:
-    """Sum hours that have ended, and drop what is old. Takes a while: no reader waits for it."""
+def _tidy(now: int) -> None:
     history.roll_up(now)
-    history.prune(min(now, round(time.time() * 1000)))  # what a clock set ahead drops comes never back
-
-
-def _in_transaction() -> bool:
-    """Of ours: Django counts not those that its tests run in."""
-    try:
-        with transaction.atomic(durable=True):
-            return False
-    except RuntimeError:
-        return True
-    except DatabaseFailure:
-        return False  # it is away, which the look will say
+    history.prune(now)
 
 
 recorder = Recorder()

@@ -6,7 +6,7 @@ Read from the database, after what waits to be stored there has been stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -26,12 +26,6 @@ from breaker.recorder import recorder
 from breaker.registry import registry
 
 MOST_POINTS = 1_500
-MOST_MOVES = 100_000
-"""Transitions, the same: 600,000 took 3.1 s."""
-SET_BACK = HOUR
-"""By so much the shared clock may be set back without mixing up states."""
-MOST_MINUTES = 7 * 24 * 60
-"""That are read for one question: 43,200 took 0.9 s."""
 STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
 """Seconds between points to choose from, where nobody says."""
 FEW_POINTS = 360
@@ -207,7 +201,7 @@ def history(
     for sample in _samples(name, since, until, by_hour=width >= HOUR):
         gathered.setdefault((sample.at - since) // width, []).append(sample)
     points = -((since - until) // width)
-    opened = _seconds_open(_few_spans(name, since, until) if was is None else was, since, width, points)
+    opened = _seconds_open(spans(name, since, until) if was is None else was, since, width, points)
     return [
         Point(
             at=since + number * width,
@@ -240,22 +234,13 @@ def _step(since: datetime, until: datetime, step: int | None) -> int:
     seconds = (until - since).total_seconds()
     if seconds <= 0:
         raise BadSpan(f"from={timestamp(since)}: before to={timestamp(until)} is needed")
-    has_minutes = since >= now() - timedelta(days=conf.minute_days()) - HOUR
     if step is None:
         days = -int(-seconds // (FEW_POINTS * DAY))
-        steps = STEPS if has_minutes else [some for some in STEPS if some >= 3_600]
-        return next((some for some in steps if seconds / some <= FEW_POINTS), days * DAY)
+        return next((some for some in STEPS if seconds / some <= FEW_POINTS), days * DAY)
     if step % 60 or not 60 <= step <= LONGEST_STEP:
         raise BadSpan(f"step={step}: whole minutes are needed, in seconds, such as 60; at most {LONGEST_STEP}")
-    if step > 3_600 and step % 3_600:
-        raise BadSpan(f"step={step}: above an hour whole hours are needed, such as 3600 or 7200")
     if seconds / step > MOST_POINTS:
         raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
-    if step < 3_600 and not has_minutes:
-        kept = f"minutes are kept for {conf.minute_days()} days"
-        raise BadSpan(f"step={step}: {kept}; take step=3600 or more, or a later from than {timestamp(since)}")
-    if step < 3_600 and seconds / 60 > MOST_MINUTES:
-        raise BadSpan(f"step={step}: reads more than {MOST_MINUTES} minutes; take step=3600 or more, or a shorter span")
     return step
 
 
@@ -283,48 +268,22 @@ def _samples(name: str, since: datetime, until: datetime, *, by_hour: bool) -> l
 def spans(name: str, since: datetime, until: datetime) -> list[Span]:
     """The states that a breaker was in, one after the other; the future is left out."""
     until = min(until, now())
-    state, began = State.CLOSED, since
+    moved = BreakerEvent.objects.filter(namespace=conf.namespace(), breaker=name, alone=False).exclude(to_state="")
+    before = moved.filter(at__lt=since).order_by("-at", "-pk").values_list("to_state", flat=True).first()
+    state, began = State[before] if before else State.CLOSED, since
     found: list[Span] = []
-    for at, to in _moves(name, since, until):
-        if to is state:
-            continue
-        if at >= since:
+    for at, to in moved.filter(at__gte=since, at__lte=until).order_by("at", "pk").values_list("at", "to_state"):
+        if State[to] is not state:
             found.append(Span(state=state, since=began, until=at))
-        state, began = to, max(at, since)
+            state, began = State[to], at
     if began <= until:
         found.append(Span(state=state, since=began, until=until))
     return found
 
 
-def _moved(name: str) -> QuerySet[BreakerEvent]:
-    return BreakerEvent.objects.filter(namespace=conf.namespace(), breaker=name, alone=False).exclude(to_state="")
-
-
-def _moves(name: str, since: datetime, until: datetime) -> Iterator[tuple[datetime, State]]:
-    """When a breaker came into which state, from before `since` on, in the order of the stream: its clock may have been
-    set back, and a state that is left cannot end before it began."""
-    moved = _moved(name)
-    before = moved.filter(at__lt=since).order_by("-at").values_list("at", flat=True).first()
-    latest = early = (before or since) - SET_BACK
-    for _, at, to in sorted(moved.filter(at__gte=early, at__lte=until).order_by().values_list("pk", "at", "to_state")):
-        latest = max(latest, at)
-        yield latest, State[to]
-
-
 def summary(name: str, since: datetime, until: datetime) -> Summary:
-    """Raises BadSpan."""
     recorder.catch_up()
-    return summed_up(_few_spans(name, since, until))
-
-
-def _few_spans(name: str, since: datetime, until: datetime) -> list[Span]:
-    """Raises BadSpan where they are too many to read."""
-    if _moved(name).filter(at__gte=since, at__lte=until)[: MOST_MOVES + 1].count() > MOST_MOVES:
-        raise BadSpan(
-            f"from={timestamp(since)}: {name} changed its state more than {MOST_MOVES} times before "
-            f"to={timestamp(until)}; take a shorter span"
-        )
-    return spans(name, since, until)
+    return summed_up(spans(name, since, until))
 
 
 def summed_up(found: Sequence[Span]) -> Summary:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from breaker import conf, queries, recorder, timeline
+from breaker import queries, recorder
 from breaker.engine.sync import Sync
-from breaker.models import MinuteSample, OperatorAct, Series
+from breaker.models import OperatorAct
 from breaker.registry import create_circuit_breaker
 from breaker.testing import fail, succeed
 from tests.breaker.conftest import House
@@ -335,15 +334,6 @@ def test_history_as_json_has_what_the_rest_api_has(house: House) -> None:
     assert sum(point["failures"] for point in shown["history"]) == 5
     assert shown["summary"]["openings"] == 1
     assert [*json.loads(Ran("history", "--json").out)] == ["from", "to", "events"]
-
-
-@pytest.mark.usefixtures("_history")
-def test_history_of_one_that_is_gone_and_never_opened() -> None:
-    series = Series.objects.create(namespace=conf.namespace(), breaker="old", store="s")
-    MinuteSample.objects.create(series=series, at=timeline.now() - timedelta(hours=1), successes=3)
-    ran = Ran("history", "old")
-    assert ran.code == 0
-    assert ran.out.startswith("old: 100.000 % available")
 
 
 @pytest.mark.usefixtures("_history")

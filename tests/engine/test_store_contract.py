@@ -553,15 +553,8 @@ def test_an_event_that_cannot_be_read_is_passed_over(
 def test_a_minute_expires(redis_store: tuple[RedisStore, redis.Redis]) -> None:
     store, client = redis_store
     push(store, 1, minutes={7: {"s|x": 1, "h|1|x": 1}})
-    for key in ("minute:7", "minute-slots:7"):
+    for key in ("minute:7", "minute-slots:7", "minutes"):
         assert 7_000_000 < client.pttl("breaker:1:{tests}:" + key) <= 7_200_000
-
-
-def test_the_list_of_minutes_outlives_the_last(redis_store: tuple[RedisStore, redis.Redis]) -> None:
-    """Else who registers would find no more in it what was marked as stored, and that would stay."""
-    store, client = redis_store
-    push(store, 1, minutes={7: {"s|x": 1}})
-    assert 7_400_000 < client.pttl("breaker:1:{tests}:minutes") <= 7_500_000
 
 
 def test_a_worker_that_is_gone_is_forgotten(redis_store: tuple[RedisStore, redis.Redis]) -> None:

@@ -77,8 +77,6 @@ log = logging.getLogger("breaker")
 
 SCHEMA = "1"
 KEPT_UNSEEN_MS = UNSEEN_MS + 3600 * 1000
-LIST_KEPT_MS = MINUTES_KEPT_MS + 5 * MINUTE_MS
-"""The list of minutes outlives the last one, so that those who register find in it what is to be forgotten."""
 AT_ONCE = 100
 """Breakers that one round trip registers or reads."""
 KEYS_AT_ONCE = 2_000
@@ -164,7 +162,7 @@ class RedisStore:
         keys += [*(key for key, _, _ in adding), *(key for _, key in reading), *leases, *polls]
         args = [push.process, push.sequence, new_generation(), LIVE_MS, LEASE_MS]
         args += [len(adding), len(reading), len(leases), len(push.answers), f"{push.followed}|{push.host}"]
-        args += [json.dumps([*push.minutes]), LIST_KEPT_MS]
+        args += [json.dumps([*push.minutes]), MINUTES_KEPT_MS]
         args += [json.dumps([keep, *(part for item in fields.items() for part in item)]) for _, keep, fields in adding]
         args += [token for _, token in push.renewals]
         moment, epoch, seq, live, hashes = self._run("push", keys, args)

@@ -5,7 +5,7 @@
         `answering` calls for counts who has yet to answer it (set) and the word that all have (list)
   ARGV  process, sequence, epoch to use if there is none, ms that a process is live, ms of a lease,
         adding, reading, renewing, answering, "<number of the newest write that it has followed>|<host>",
-        JSON list of the minutes that are counted into, ms that their zset is kept,
+        JSON list of the minutes that are counted into, ms that they are kept,
         then for each hash to add to a JSON list [ms that it is kept, field, count, field, count ...],
         then for each lease its token
   Returns {now in ms, epoch, count of writes, {live processes}, {HGETALL of each hash read}}
