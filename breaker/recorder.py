@@ -27,7 +27,7 @@ EVERY = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds between looks while the database is away."""
 AT_MOST_EVERY = 0.5
-"""Seconds between the looks that readers ask for."""
+"""Seconds between the looks that readers ask the thread for."""
 PATIENCE = 1.0
 """Seconds that a reader waits for a look; then what is stored must do, lest a database that hangs take all threads."""
 
@@ -36,13 +36,16 @@ class Recorder:
     def __init__(self) -> None:
         self._make_locks()
         self._waits_for = ""
+        self._pause = EVERY
 
     def _make_locks(self) -> None:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._turn = threading.Condition()
         self._asked = self._looked = 0
-        self._looked_at = float("-inf")
+        self._caught_up_at = float("-inf")
+        """When the last look began that a reader had asked for and that went well. No other will do: a routine one
+        stores neither what is unsent nor the minute that runs."""
 
     def after_fork(self) -> None:
         self._make_locks()
@@ -64,7 +67,7 @@ class Recorder:
         if not conf.keeps_history():
             return
         with self._turn:
-            if time.monotonic() - self._looked_at < AT_MOST_EVERY:
+            if time.monotonic() - self._caught_up_at < AT_MOST_EVERY:
                 return
             self._asked += 1
             mine = self._asked
@@ -75,35 +78,41 @@ class Recorder:
         self._look(asked=True)  # a command's process, which guards nothing
 
     def _run(self) -> None:
-        pause = EVERY
         while not registry.sync.closed:
             with self._turn:
-                self._turn.wait_for(lambda: self._asked > self._looked, timeout=pause)
-                asked = self._asked
+                self._turn.wait_for(lambda: self._asked > self._looked, timeout=self._pause)
+                asked, is_asked = self._asked, self._asked > self._looked
+            began, went_well = time.monotonic(), False
             try:
                 close_old_connections()
-                pause = EVERY if self._look(asked=asked > self._looked) else min(2 * pause, LONGEST_PAUSE)
+                went_well = self._look(asked=is_asked)
             finally:
                 close_old_connections()
                 with self._turn:
-                    self._looked, self._looked_at = asked, time.monotonic()
+                    self._looked = asked
+                    if is_asked and went_well:
+                        self._caught_up_at = began
                     self._turn.notify_all()
 
     def _look(self, *, asked: bool) -> bool:
-        """Whether it went well; who reads or waits is told by what is stored."""
+        """Whether it went well; who waits is told by what is stored."""
         try:
             record(registry.sync, asked=asked)
         except StoreError as error:
             if registry.sync.sharing:  # else the beat says so
                 self._wait_for("the shared store", error)
-            return True
+            self._pause = EVERY
+            return False
         except DatabaseFailure as error:
             connection.close()
             self._wait_for("the database", error)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
             return False
         except Exception:
             log.exception("breaker history failed")
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
             return False
+        self._pause = EVERY
         if self._waits_for:
             self._waits_for = ""
             log.warning("Breaker history is stored again")

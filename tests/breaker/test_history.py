@@ -39,9 +39,8 @@ def breaker(house: House) -> SharedCircuitBreaker:
 
 
 @pytest.fixture(autouse=True)
-def _history(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def _history(settings: Any) -> None:
     settings.BREAKER = {**settings.BREAKER, "HISTORY": True}
-    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
 
 
 def record() -> None:
@@ -434,6 +433,7 @@ def running(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[recorder.
     made.start()
     yield made
     house.here.close()
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
     made.catch_up()
     assert made._thread is not None
     made._thread.join(5)
@@ -462,10 +462,56 @@ def test_readers_do_not_wait_for_a_database_that_hangs(
 
 def test_readers_get_what_happened_up_to_now(running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[bool] = []
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
     monkeypatch.setattr(recorder, "record", lambda sync, *, asked: looks.append(asked))
     for number in range(3):
         running.catch_up()
         assert looks == [True] * (number + 1)
+
+
+def test_readers_share_a_look(running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 60.0)
+    monkeypatch.setattr(recorder, "record", lambda sync, *, asked: looks.append(asked))
+    for _ in range(3):
+        running.catch_up()
+    assert looks == [True]
+
+
+def test_a_routine_look_is_not_enough_for_a_reader(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+    looked = threading.Event()
+
+    def look(sync: Sync, *, asked: bool) -> None:
+        looks.append(asked)
+        if looks.count(False) == 2:  # so that one is over
+            looked.set()
+
+    monkeypatch.setattr(recorder, "record", look)
+    monkeypatch.setattr(recorder, "EVERY", 0.01)
+    made = recorder.Recorder()
+    made.start()
+    assert looked.wait(5)
+    made.catch_up()
+    house.here.close()
+    assert made._thread is not None
+    made._thread.join(5)
+    assert True in looks
+
+
+def test_a_look_that_failed_is_not_enough_for_a_reader(
+    running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[bool] = []
+
+    def look(sync: Sync, *, asked: bool) -> None:
+        looks.append(asked)
+        raise StoreError("late")
+
+    monkeypatch.setattr(recorder, "record", look)
+    for _ in range(2):
+        running.catch_up()
+    assert looks == [True, True]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 
-from breaker import conf, operations, recorder, timeline
+from breaker import conf, operations, timeline
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.models import BreakerEvent
 from breaker.registry import create_circuit_breaker
@@ -23,10 +23,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def breaker(house: House, settings: Any, monkeypatch: pytest.MonkeyPatch) -> SharedCircuitBreaker:
+def breaker(house: House, settings: Any) -> SharedCircuitBreaker:
     memory.forget()
     settings.BREAKER = {**settings.BREAKER, "HISTORY": True}
-    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
     return create_circuit_breaker(name="x", reset_timeout=10).breaker
 
 
