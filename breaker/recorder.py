@@ -11,12 +11,13 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from django.db import Error as DatabaseFailure
 from django.db import close_old_connections, connection
 
 from breaker import conf, history
-from breaker.engine.stores.base import StoreError
+from breaker.engine.stores.base import Store, StoreError
 from breaker.engine.sync import Sync
 from breaker.registry import registry
 
@@ -37,6 +38,7 @@ class Recorder:
         self._make_locks()
         self._waits_for = ""
         self._pause = EVERY
+        self._tidies = self._untidy = False
 
     def _make_locks(self) -> None:
         self._starting = threading.Lock()
@@ -87,17 +89,19 @@ class Recorder:
                 close_old_connections()
                 went_well = self._look(asked=is_asked)
             finally:
-                close_old_connections()
                 with self._turn:
                     self._looked = asked
                     if is_asked and went_well:
                         self._caught_up_at = began
                     self._turn.notify_all()
+            if went_well and self._tidies:
+                self._tidy()
+            close_old_connections()
 
     def _look(self, *, asked: bool) -> bool:
         """Whether it went well; who waits is told by what is stored."""
         try:
-            record(registry.sync, asked=asked)
+            self._tidies = record(registry.sync, asked=asked)
         except StoreError as error:
             if registry.sync.sharing:  # else the beat says so
                 self._wait_for("the shared store", error)
@@ -118,31 +122,54 @@ class Recorder:
             log.warning("Breaker history is stored again")
         return True
 
+    def _tidy(self) -> None:
+        """No reader waits for it: sums and what is old change nothing of what there is to read."""
+        try:
+            tidy(registry.sync.now())
+            self._untidy = False
+        except DatabaseFailure as error:
+            connection.close()
+            if not self._untidy:
+                self._untidy = True
+                log.warning("Breaker history is neither summed nor pruned (%s)", type(error).__name__)
+
     def _wait_for(self, what: str, error: Exception) -> None:
         if self._waits_for != what:
             self._waits_for = what
             log.warning("Breaker history waits for %s (%s)", what, type(error).__name__)
 
 
-def record(sync: Sync, *, asked: bool = False) -> None:
+def record(sync: Sync, *, asked: bool = False) -> bool:
     """One look: store what there is, if it is this process's turn, or a reader has asked for it.
 
+    Whether it is its turn, and so its part to tidy too.
     Raises StoreError and the database's errors.
     """
     shared = sync.shared
+    turn = shared is None
     if shared is not None and (sync.sharing or (asked and not sync.started)):
         turn = sync.sharing and shared.claim("history", milliseconds=int(EVERY * 900))
-        if asked and sync.sharing:
-            sync.flush()
         if turn or asked:
-            history.store_events(shared)
-            now = sync.now() if sync.sharing else shared.load([]).now  # a command has not learnt the shared clock
-            history.store_minutes(shared, now, running=asked)
-        if turn:
-            _tidy(sync.now())
+            _persist(lambda: _record_shared(sync, shared, asked=asked))
     _record_own(sync, running=asked)
-    if shared is None:
-        _tidy(sync.now())
+    return turn
+
+
+def _persist(work: Callable[[], None]) -> None:
+    """A look is ten questions and more, each under a call's short deadline: one answer may be late, for no call waits.
+    What is stored by then is not done again."""
+    try:
+        work()
+    except StoreError:
+        work()
+
+
+def _record_shared(sync: Sync, shared: Store, *, asked: bool) -> None:
+    if asked and sync.sharing:
+        sync.flush()
+    history.store_events(shared)
+    now = sync.now() if sync.sharing else shared.load([]).now  # a command has not learnt the shared clock
+    history.store_minutes(shared, now, running=asked)
 
 
 def _record_own(sync: Sync, *, running: bool = False) -> None:
@@ -155,7 +182,7 @@ def _record_own(sync: Sync, *, running: bool = False) -> None:
         history.store_minutes(sync.local, sync.now(), running=running)
 
 
-def _tidy(now: int) -> None:
+def tidy(now: int) -> None:
     history.roll_up(now)
     history.prune(now)
 

@@ -417,6 +417,24 @@ def test_a_store_that_answers_nonsense_is_told(
     assert caplog.text.count("history waits for the shared store") == 1
 
 
+def test_a_late_answer_is_asked_for_again_at_once(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeed(breaker)
+    house.advance(63)
+    read, asked = house.store.minute, Counter[int]()
+
+    def late(number: int) -> Any:
+        asked[number] += 1
+        if asked[number] == 1:
+            raise StoreError("late")
+        return read(number)
+
+    monkeypatch.setattr(house.store, "minute", late)
+    record()
+    assert minutes() == [("x", 1, 0)]
+
+
 def raising(error: Exception) -> Any:
     def fails(*args: Any, **kwargs: Any) -> Any:
         raise error
@@ -512,6 +530,18 @@ def test_a_look_that_failed_is_not_enough_for_a_reader(
     for _ in range(2):
         running.catch_up()
     assert looks == [True, True]
+
+
+def test_readers_do_not_wait_for_what_is_old(running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, tidied = threading.Event(), []
+    monkeypatch.setattr(recorder, "PATIENCE", 10.0)
+    monkeypatch.setattr(recorder, "record", lambda sync, *, asked: True)
+    monkeypatch.setattr(recorder, "tidy", lambda now: tidied.append(read.wait(2)))
+    running.catch_up()
+    read.set()
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
+    running.catch_up()
+    assert tidied[0]
 
 
 @pytest.mark.django_db(transaction=True)
