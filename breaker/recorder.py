@@ -17,6 +17,7 @@ from django.db import Error as DatabaseFailure
 from django.db import close_old_connections, connection
 
 from breaker import conf, history
+from breaker.engine.events import complain
 from breaker.engine.stores.base import Store, StoreError
 from breaker.engine.sync import Sync
 from breaker.registry import registry
@@ -81,22 +82,30 @@ class Recorder:
 
     def _run(self) -> None:
         while not registry.sync.closed:
-            with self._turn:
-                self._turn.wait_for(lambda: self._asked > self._looked, timeout=self._pause)
-                asked, is_asked = self._asked, self._asked > self._looked
-            began, went_well = time.monotonic(), False
             try:
-                close_old_connections()
-                went_well = self._look(asked=is_asked)
-            finally:
-                with self._turn:
-                    self._looked = asked
-                    if is_asked and went_well:
-                        self._caught_up_at = began
-                    self._turn.notify_all()
-            if went_well and self._tidies:
-                self._tidy()
+                self._take_turn()
+            except BaseException:  # the thread must live, and not spin
+                complain("breaker history failed")
+                time.sleep(EVERY)
+
+    def _take_turn(self) -> None:
+        """Wait until a look is due, look, and tell the readers."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._asked > self._looked, timeout=self._pause)
+            asked, is_asked = self._asked, self._asked > self._looked
+        began, went_well = time.monotonic(), False
+        try:
             close_old_connections()
+            went_well = self._look(asked=is_asked)
+        finally:
+            with self._turn:
+                self._looked = asked
+                if is_asked and went_well:
+                    self._caught_up_at = began
+                self._turn.notify_all()
+        if went_well and self._tidies:
+            self._tidy()
+        close_old_connections()
 
     def _look(self, *, asked: bool) -> bool:
         """Whether it went well; who waits is told by what is stored."""

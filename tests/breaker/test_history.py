@@ -532,6 +532,20 @@ def test_a_look_that_failed_is_not_enough_for_a_reader(
     assert looks == [True, True]
 
 
+def test_the_recorder_lives_on_whatever_fails(
+    running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks: list[bool] = []
+    monkeypatch.setattr(recorder, "EVERY", 0.01)  # the rest after it
+    with monkeypatch.context() as broken:
+        broken.setattr(recorder, "close_old_connections", raising(SystemError("broken")))
+        running.catch_up()
+    monkeypatch.setattr(recorder, "record", lambda sync, *, asked: looks.append(asked))
+    running.catch_up()
+    assert True in looks
+    assert "breaker history failed" in caplog.text
+
+
 def test_readers_do_not_wait_for_what_is_old(running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     read, tidied = threading.Event(), []
     monkeypatch.setattr(recorder, "PATIENCE", 10.0)
