@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from django.db import Error as DatabaseFailure
-from django.db import close_old_connections, connection
+from django.db import close_old_connections, connection, transaction
 
 from breaker import conf, history
 from breaker.engine.events import complain
@@ -65,7 +65,8 @@ class Recorder:
     def catch_up(self) -> None:
         """Have stored what there is now, the minute that runs too, for somebody who is about to read it.
 
-        By the thread, on a connection of its own: a reader's transaction may be rolled back.
+        By the thread, on a connection of its own: a reader's transaction may be rolled back. Without a thread nothing
+        is stored in one.
         """
         if not conf.keeps_history():
             return
@@ -78,7 +79,8 @@ class Recorder:
                 self._turn.notify_all()
                 self._turn.wait_for(lambda: self._looked >= mine, timeout=PATIENCE)
                 return
-        self._look(asked=True)  # a command's process, which guards nothing
+        if not _may_be_rolled_back():
+            self._look(asked=True)  # a command's process, which guards nothing
 
     def _run(self) -> None:
         while not registry.sync.closed:
@@ -146,6 +148,18 @@ class Recorder:
         if self._waits_for != what:
             self._waits_for = what
             log.warning("Breaker history waits for %s (%s)", what, type(error).__name__)
+
+
+def _may_be_rolled_back() -> bool:
+    """Whether this is somebody's transaction: Redis is told at once what is stored in it, and gives it to nobody again.
+    (Django knows a test case's own by `durable`.)"""
+    if not connection.in_atomic_block:
+        return False
+    try:
+        with transaction.atomic(durable=True):
+            return False
+    except RuntimeError:
+        return True
 
 
 def record(sync: Sync, *, asked: bool = False) -> bool:

@@ -570,6 +570,19 @@ def test_what_a_reader_rolls_back_is_stored_all_the_same(
     assert len(told()) == 1
 
 
+@pytest.mark.parametrize("rolls_back", [True, False])
+def test_without_a_thread_nothing_is_stored_in_a_readers_transaction(
+    house: House, breaker: SharedCircuitBreaker, rolls_back: bool
+) -> None:
+    fail(breaker, 5)
+    with transaction.atomic():
+        timeline.events("x")
+        transaction.set_rollback(rolls_back)
+    assert told() == []
+    timeline.events("x")
+    assert len(told()) == 1
+
+
 # -- what an operator sees ---------------------------------------------------------------------------------------------
 
 
