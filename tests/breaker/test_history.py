@@ -351,6 +351,14 @@ def test_what_is_old_is_dropped_in_steps(settings: Any, monkeypatch: pytest.Monk
     assert not BreakerEvent.objects.exists()
 
 
+@pytest.mark.parametrize("ahead", [HOUR, timedelta(days=4000)])
+def test_a_shared_clock_that_is_ahead_drops_nothing(ahead: timedelta) -> None:
+    now = datetime.now(UTC)
+    sample(now - timedelta(days=29), rolled=True)
+    recorder.tidy(milliseconds(now + ahead))
+    assert MinuteSample.objects.exists()
+
+
 def test_what_others_keep_in_the_same_database_stays(settings: Any) -> None:
     settings.BREAKER = {**settings.BREAKER, "HISTORY_MINUTE_DAYS": 1, "HISTORY_HOUR_DAYS": 1}
     theirs = Series.objects.create(namespace="theirs", breaker="x", store="s")
