@@ -37,7 +37,11 @@ _COUNTS = ("successes", "failures", "timeouts", "rejects", "fallbacks", "latency
 
 
 def store_events(store: Store, *, alone: bool = False) -> int:
-    """Store what happened since the last time; how many events were new to us. `alone`: of one process for itself."""
+    """Store what happened since the last time; how many events were new to us.
+
+    `alone`: of one process for itself. What it says of itself is no sign of that: all follow an OPEN that one found alone
+    and the shared store then took.
+    """
     count = 0
     while events := store.past(EVENTS_AT_ONCE):
         told = [_event(event, alone=alone) for event in events if event.event]
@@ -81,7 +85,7 @@ def _event(event: Event, *, alone: bool) -> BreakerEvent:
         reason="the time that an operator set is over" if expired else said.get("reason", ""),
         counts={key: value for key, value in why.items() if key != "alone"},
         duration_ms=said.get("lasted"),
-        alone=alone or bool(why.get("alone")),
+        alone=alone,
     )
 
 

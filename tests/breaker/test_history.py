@@ -170,6 +170,22 @@ def test_what_a_process_did_alone_is_stored_and_marked(house: House, breaker: Sh
     assert (event.to_state, event.alone) == ("OPEN", True)
 
 
+def test_what_one_found_alone_and_all_took_over_is_of_all(house: House, breaker: SharedCircuitBreaker) -> None:
+    theirs = SharedCircuitBreaker("x", sync=house.there)
+    house.advance(1)
+    house.cable.cut = True
+    house.beat()
+    fail(breaker, 5)
+    house.advance(2)
+    house.cable.cut = False
+    house.advance(2)
+    record()
+    assert theirs.current_state == "open"
+    assert sorted(BreakerEvent.objects.values_list("to_state", "alone")) == [("OPEN", False), ("OPEN", True)]
+    now = timeline.now()
+    assert timeline.spans("x", now - HOUR, now)[-1].state is State.OPEN
+
+
 def test_one_process_at_a_time_stores(house: House, breaker: SharedCircuitBreaker) -> None:
     fail(breaker, 5)
     assert house.there.shared is not None
