@@ -39,18 +39,26 @@ _COUNTS = ("successes", "failures", "timeouts", "rejects", "fallbacks", "latency
 def store_events(store: Store, *, alone: bool = False) -> int:
     """Store what happened since the last time; how many events were new to us.
 
-    `alone`: of one process for itself. What it says of itself is no sign of that: all follow an OPEN that one found alone
-    and the shared store then took.
+    `alone`: of one process for itself. What an event says of itself is no sign of that: all follow an OPEN that one
+    found alone and the shared store then took.
     """
     count = 0
     while events := store.past(EVENTS_AT_ONCE):
         told = [_event(event, alone=alone) for event in events if event.event]
         _insert(told)
+        if not alone:
+            _share(told)
         store.stored(events[-1].cursor)
         count += len(told)
         if len(events) < EVENTS_AT_ONCE:
             break
     return count
+
+
+def _share(events: Sequence[BreakerEvent]) -> None:
+    """A shared write whose answer was lost is made alone too, under the same rev, and may be stored first."""
+    revs = [event.rev for event in events]
+    BreakerEvent.objects.filter(namespace=conf.namespace(), rev__in=revs, alone=True).update(alone=False)
 
 
 def _insert(events: Sequence[BreakerEvent]) -> None:

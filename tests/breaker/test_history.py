@@ -186,6 +186,25 @@ def test_what_one_found_alone_and_all_took_over_is_of_all(house: House, breaker:
     assert timeline.spans("x", now - HOUR, now)[-1].state is State.OPEN
 
 
+def test_a_write_whose_answer_was_lost_is_of_all(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = house.store.write
+
+    def lost(given: Any) -> Any:
+        write(given)
+        raise StoreError("the answer was lost")
+
+    with monkeypatch.context() as once:
+        once.setattr(house.store, "write", lost)
+        fail(breaker, 5)
+    record()
+    assert list(BreakerEvent.objects.values_list("to_state", "alone")) == [("OPEN", True)]
+    house.advance(2)
+    record()
+    assert list(BreakerEvent.objects.values_list("to_state", "alone")) == [("OPEN", False)]
+
+
 def test_one_process_at_a_time_stores(house: House, breaker: SharedCircuitBreaker) -> None:
     fail(breaker, 5)
     assert house.there.shared is not None
