@@ -30,6 +30,7 @@ ROWS_AT_ONCE = 500
 SERIES_AT_ONCE = 100
 LATE_MS = 2_000
 """So long after its end a minute is stored: what its last calls counted has arrived by then."""
+LEFT_OUT = "An event of breaker %r cannot be stored, and is left out of its history"
 _COUNTS = ("successes", "failures", "timeouts", "rejects", "fallbacks", "latency_us")
 
 
@@ -44,7 +45,7 @@ def store_events(store: Store, *, alone: bool = False) -> int:
     """
     count = 0
     while events := store.past(EVENTS_AT_ONCE):
-        told = [_event(event, alone=alone) for event in events if event.event]
+        told = [row for event in events if event.event and (row := _built(event, alone=alone))]
         _insert(told)
         if not alone:
             _share(told)
@@ -62,16 +63,28 @@ def _share(events: Sequence[BreakerEvent]) -> None:
 
 
 def _insert(events: Sequence[BreakerEvent]) -> None:
-    """One that the database refuses for what it says is left out, lest all that follow wait for it for ever."""
+    """One that the database refuses for what it says is left out, lest all that follow wait for it for ever.
+
+    A database that is away is another matter: then all wait.
+    """
     try:
         with transaction.atomic():
             BreakerEvent.objects.bulk_create(events, ignore_conflicts=True)
-    except (DataError, IntegrityError, ValueError):
+    except (DataError, IntegrityError, ValueError, TypeError, OverflowError):
         if len(events) > 1:
             for event in events:
                 _insert([event])
             return
-        log.exception("An event of breaker %r cannot be stored, and is left out of its history", events[0].breaker)
+        log.exception(LEFT_OUT, events[0].breaker)
+
+
+def _built(event: Event, *, alone: bool) -> BreakerEvent | None:
+    """None for one that makes no sense: any client of Redis may have written it, or another version."""
+    try:
+        return _event(event, alone=alone)
+    except Exception:
+        log.exception(LEFT_OUT, event.name)
+        return None
 
 
 def _event(event: Event, *, alone: bool) -> BreakerEvent:
@@ -85,12 +98,12 @@ def _event(event: Event, *, alone: bool) -> BreakerEvent:
         breaker=event.name,
         kind=BreakerEvent.Kind.OPERATION if is_act else BreakerEvent.Kind.TRANSITION,
         operation=said.get("operation", "release" if expired else ""),
-        from_state=said.get("from", ""),
-        to_state=said.get("to", ""),
+        from_state=said.get("from") or "",
+        to_state=said.get("to") or "",
         at=moment(event.at),
-        actor=said.get("actor", "")[:200],
+        actor=(said.get("actor") or "")[:200],
         source=said.get("source") or BreakerEvent.Source.BREAKER,
-        reason="the time that an operator set is over" if expired else said.get("reason", ""),
+        reason="the time that an operator set is over" if expired else said.get("reason") or "",
         counts={key: value for key, value in why.items() if key != "alone"},
         duration_ms=said.get("lasted"),
         alone=alone,

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -140,25 +140,52 @@ def test_more_events_than_are_read_at_once(
     assert len(told()) == 9
 
 
-def test_an_event_that_the_database_refuses_holds_nothing_up(
-    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "said", [{"lasted": "long"}, {"lasted": [1]}, {"lasted": 10**30}, {"actor": 7}, {"why": ["errors"]}]
+)
+def test_an_event_that_makes_no_sense_holds_nothing_up(
+    house: House,
+    breaker: SharedCircuitBreaker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said: dict[str, Any],
 ) -> None:
+    spoil(house, monkeypatch, lambda event: dataclasses.replace(event, event={**event.event, **said}))
     outage(house, breaker)
-    read = house.store.past
-
-    def past(count: int) -> list[Event]:
-        first, second, *more = read(count)
-        return [first, dataclasses.replace(second, event={**second.event, "lasted": "long"}), *more]
-
-    monkeypatch.setattr(house.store, "past", past)
     record()
     assert told() == [("transition", "", "CLOSED", "OPEN"), ("transition", "", "HALF_OPEN", "CLOSED")]
     assert caplog.text.count("is left out of its history") == 1
 
 
+def test_an_event_of_no_time_holds_nothing_up(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(house, monkeypatch, lambda event: dataclasses.replace(event, at=10**18))
+    outage(house, breaker)
+    record()
+    assert len(told()) == 2
+
+
+def spoil(house: House, monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[Event], Event]) -> None:
+    """Have the second event of each portion read otherwise than it was written."""
+    read = house.store.past
+
+    def past(count: int) -> list[Event]:
+        first, second, *more = read(count)
+        return [first, spoilt(second), *more]
+
+    monkeypatch.setattr(house.store, "past", past)
+
+
 def test_an_actor_of_any_length_is_told(house: House, breaker: SharedCircuitBreaker) -> None:
     event = Event(cursor="1", name="x", rev="1", at=0, event={"kind": "operation", "actor": "a" * 201})
     assert len(history._event(event, alone=False).actor) == 200
+
+
+def test_an_event_that_leaves_something_open_is_told(house: House, breaker: SharedCircuitBreaker) -> None:
+    said = {"kind": "operation", "actor": None, "from": None, "to": None, "reason": None, "why": None}
+    event = history._event(Event(cursor="1", name="x", rev="1", at=0, event=said), alone=False)
+    assert (event.actor, event.from_state, event.to_state, event.reason, event.counts) == ("", "", "", "", {})
 
 
 def test_what_a_process_did_alone_is_stored_and_marked(house: House, breaker: SharedCircuitBreaker) -> None:
