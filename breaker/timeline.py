@@ -29,7 +29,8 @@ MOST_POINTS = 1_500
 STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
 """Seconds between points to choose from, where nobody says."""
 FEW_POINTS = 360
-DAY = 24 * 3_600
+HOUR_SECONDS = 3_600
+DAY = 24 * HOUR_SECONDS
 LONGEST_STEP = 366 * DAY
 YEARS = range(1970, 2201)
 """In which a time may lie; sums with those beside them overflow nothing."""
@@ -190,15 +191,16 @@ def now() -> datetime:
 def history(
     name: str, since: datetime, until: datetime, step: int | None = None, *, was: Sequence[Span] | None = None
 ) -> list[Point]:
-    """What a breaker counted, each `step` seconds (whole minutes) from `since` on; steps without a call too.
+    """What a breaker counted, each `step` seconds from `since` on; steps without a call too.
 
-    `was`: its states in that time, from who has read them already. Raises BadSpan.
+    A step is whole minutes, and above an hour whole hours, which are read then. `was`: its states in that time, from who
+    has read them already. Raises BadSpan.
     """
     width = timedelta(seconds=_step(since, until, step))
     since = _floor(since, width)
     recorder.catch_up()
     gathered: dict[int, list[Sample]] = {}
-    for sample in _samples(name, since, until, by_hour=width >= HOUR):
+    for sample in _samples(name, since, until, by_hour=width % HOUR == timedelta()):
         gathered.setdefault((sample.at - since) // width, []).append(sample)
     points = -((since - until) // width)
     opened = _seconds_open(spans(name, since, until) if was is None else was, since, width, points)
@@ -239,6 +241,9 @@ def _step(since: datetime, until: datetime, step: int | None) -> int:
         return next((some for some in STEPS if seconds / some <= FEW_POINTS), days * DAY)
     if step % 60 or not 60 <= step <= LONGEST_STEP:
         raise BadSpan(f"step={step}: whole minutes are needed, in seconds, such as 60; at most {LONGEST_STEP}")
+    if step > HOUR_SECONDS and step % HOUR_SECONDS:
+        near = step // HOUR_SECONDS * HOUR_SECONDS
+        raise BadSpan(f"step={step}: above an hour whole hours are needed; take {near} or {near + HOUR_SECONDS}")
     if seconds / step > MOST_POINTS:
         raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
     return step

@@ -133,6 +133,8 @@ def test_a_long_span_reads_no_more_than_is_kept(breaker: SharedCircuitBreaker) -
         ("from=2026-13-01T00:00:00Z", "from='2026-13-01T00:00:00Z'"),
         ("to=&from=0h", "from="),
         ("step=61", "step=61"),
+        ("from=1d&step=5400", "step=5400: above an hour whole hours are needed; take 3600 or 7200"),
+        ("from=9d&step=86460", "step=86460: above an hour whole hours are needed; take 86400 or 90000"),
         ("step=abc", "step='abc'"),
         ("step=-60", "step=-60"),
         ("from=30d&step=60", "step=60"),
