@@ -193,8 +193,8 @@ def history(
 ) -> list[Point]:
     """What a breaker counted, each `step` seconds from `since` on; steps without a call too.
 
-    A step is whole minutes, and above an hour whole hours, which are read then. `was`: its states in that time, from who
-    has read them already. Raises BadSpan.
+    A step is whole minutes, and above an hour whole hours, which are read then. `was`: its states in that time, from
+    who has read them already. Raises BadSpan.
     """
     width = timedelta(seconds=_step(since, until, step))
     since = _floor(since, width)
@@ -236,9 +236,16 @@ def _step(since: datetime, until: datetime, step: int | None) -> int:
     seconds = (until - since).total_seconds()
     if seconds <= 0:
         raise BadSpan(f"from={timestamp(since)}: before to={timestamp(until)} is needed")
+    only_hours = since < now() - timedelta(days=conf.minute_days(), hours=1)  # and so much longer minutes are kept
     if step is None:
         days = -int(-seconds // (FEW_POINTS * DAY))
-        return next((some for some in STEPS if seconds / some <= FEW_POINTS), days * DAY)
+        steps = [some for some in STEPS if some >= HOUR_SECONDS or not only_hours]
+        return next((some for some in steps if seconds / some <= FEW_POINTS), days * DAY)
+    _check_step(step, seconds, only_hours=only_hours)
+    return step
+
+
+def _check_step(step: int, seconds: float, *, only_hours: bool) -> None:
     if step % 60 or not 60 <= step <= LONGEST_STEP:
         raise BadSpan(f"step={step}: whole minutes are needed, in seconds, such as 60; at most {LONGEST_STEP}")
     if step > HOUR_SECONDS and step % HOUR_SECONDS:
@@ -246,7 +253,11 @@ def _step(since: datetime, until: datetime, step: int | None) -> int:
         raise BadSpan(f"step={step}: above an hour whole hours are needed; take {near} or {near + HOUR_SECONDS}")
     if seconds / step > MOST_POINTS:
         raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
-    return step
+    if only_hours and step < HOUR_SECONDS:
+        raise BadSpan(
+            f"step={step}: minutes are kept for {conf.minute_days()} days, and hours for longer; take {HOUR_SECONDS} "
+            "or more, or a later beginning"
+        )
 
 
 def _floor(at: datetime, width: timedelta) -> datetime:

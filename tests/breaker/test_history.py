@@ -408,7 +408,7 @@ def test_what_is_old_is_dropped_in_steps(settings: Any, monkeypatch: pytest.Monk
     now = milliseconds(START + timedelta(days=3))
     assert [history.prune(now) for _ in range(3)] == [3, 2, 0]
     assert MinuteSample.objects.get().at == START + timedelta(days=2)
-    assert history.prune(milliseconds(START + timedelta(days=4, hours=1))) == 3
+    assert history.prune(milliseconds(START + timedelta(days=4, hours=2))) == 3
     assert not HourSample.objects.exists()
     assert not BreakerEvent.objects.exists()
 

@@ -9,9 +9,10 @@ import pytest
 from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 
-from breaker import conf, operations, timeline
+from breaker import conf, history, operations, timeline
 from breaker.engine.circuit import SharedCircuitBreaker
-from breaker.models import BreakerEvent
+from breaker.history import hour_of
+from breaker.models import BreakerEvent, HourSample, MinuteSample, Series
 from breaker.registry import create_circuit_breaker
 from breaker.testing import fail, succeed
 from breaker.timeline import moment
@@ -111,6 +112,23 @@ def test_history_of_a_chosen_span_and_step(house: House, breaker: SharedCircuitB
     assert sum(point["fires"] for point in page["results"]) == 0 or page["results"][-1]["fires"] == 1
 
 
+@pytest.mark.parametrize("query", ["from=45d&to=44d", "from=45d&to=44d&step=3600"])
+def test_of_what_is_older_than_the_minutes_there_are_hours(query: str) -> None:
+    series = Series.objects.create(namespace=conf.namespace(), breaker="x", store="s")
+    at = hour_of(timeline.now() - timedelta(days=44, hours=2))
+    HourSample.objects.create(series=series, at=at, successes=60)
+    assert sum(point["fires"] for point in see(f"x/history?{query}")["results"]) == 60
+
+
+def test_minutes_are_there_for_as_long_as_the_settings_say() -> None:
+    since = timeline.now() - timedelta(days=30)
+    series = Series.objects.create(namespace=conf.namespace(), breaker="x", store="s")
+    MinuteSample.objects.create(series=series, at=since.replace(second=0, microsecond=0), successes=7, rolled=True)
+    history.prune(int(timeline.now().timestamp() * 1000))
+    page = see(f"x/history?from=30d&to={(since + timedelta(hours=1)).timestamp()}&step=60")
+    assert page["results"][0]["fires"] == 7
+
+
 @pytest.mark.parametrize("query", ["from=1970-01-01&to=2200-12-31", "from=400d", "from=360d", "from=7d"])
 def test_a_step_that_nobody_has_chosen_keeps_to_few_points(query: str, django_assert_max_num_queries: Any) -> None:
     with django_assert_max_num_queries(20):
@@ -135,6 +153,7 @@ def test_a_long_span_reads_no_more_than_is_kept(breaker: SharedCircuitBreaker) -
         ("step=61", "step=61"),
         ("from=1d&step=5400", "step=5400: above an hour whole hours are needed; take 3600 or 7200"),
         ("from=9d&step=86460", "step=86460: above an hour whole hours are needed; take 86400 or 90000"),
+        ("from=45d&to=44d&step=300", "step=300: minutes are kept for 30 days, and hours for longer; take 3600 or"),
         ("step=abc", "step='abc'"),
         ("step=-60", "step=-60"),
         ("from=30d&step=60", "step=60"),
