@@ -26,6 +26,8 @@ from breaker.recorder import recorder
 from breaker.registry import registry
 
 MOST_POINTS = 1_500
+MOST_MINUTES = 7 * 24 * 60 + 60
+"""That one question reads, each with its histogram: a week of them takes a quarter of a second."""
 STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
 """Seconds between points to choose from, where nobody says."""
 FEW_POINTS = 360
@@ -253,6 +255,10 @@ def _check_step(step: int, seconds: float, *, only_hours: bool) -> None:
         raise BadSpan(f"step={step}: above an hour whole hours are needed; take {near} or {near + HOUR_SECONDS}")
     if seconds / step > MOST_POINTS:
         raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
+    if step < HOUR_SECONDS and seconds / 60 > MOST_MINUTES:
+        raise BadSpan(
+            f"step={step}: reads more than {MOST_MINUTES} minutes; take {HOUR_SECONDS} or more, or a shorter span"
+        )
     if only_hours and step < HOUR_SECONDS:
         raise BadSpan(
             f"step={step}: minutes are kept for {conf.minute_days()} days, and hours for longer; take {HOUR_SECONDS} "

@@ -120,6 +120,11 @@ def test_of_what_is_older_than_the_minutes_there_are_hours(query: str) -> None:
     assert sum(point["fires"] for point in see(f"x/history?{query}")["results"]) == 60
 
 
+@pytest.mark.parametrize("query", ["from=7d&step=1800", "from=29d&step=3600"])
+def test_a_week_may_be_read_by_the_minute_and_more_by_the_hour(query: str) -> None:
+    assert see(f"x/history?{query}")["count"] > 300
+
+
 def test_minutes_are_there_for_as_long_as_the_settings_say() -> None:
     since = timeline.now() - timedelta(days=30)
     series = Series.objects.create(namespace=conf.namespace(), breaker="x", store="s")
@@ -154,6 +159,7 @@ def test_a_long_span_reads_no_more_than_is_kept(breaker: SharedCircuitBreaker) -
         ("from=1d&step=5400", "step=5400: above an hour whole hours are needed; take 3600 or 7200"),
         ("from=9d&step=86460", "step=86460: above an hour whole hours are needed; take 86400 or 90000"),
         ("from=45d&to=44d&step=300", "step=300: minutes are kept for 30 days, and hours for longer; take 3600 or"),
+        ("from=30d&step=1800", "step=1800: reads more than 10140 minutes; take 3600 or more, or a shorter span"),
         ("step=abc", "step='abc'"),
         ("step=-60", "step=-60"),
         ("from=30d&step=60", "step=60"),
