@@ -36,6 +36,7 @@ DAY = 24 * HOUR_SECONDS
 LONGEST_STEP = 366 * DAY
 YEARS = range(1970, 2201)
 """In which a time may lie; sums with those beside them overflow nothing."""
+_STATES = [state.name for state in State]
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -288,19 +289,35 @@ def _samples(name: str, since: datetime, until: datetime, *, by_hour: bool) -> l
 
 
 def spans(name: str, since: datetime, until: datetime) -> list[Span]:
-    """The states that a breaker was in, one after the other; the future is left out."""
+    """The states that a breaker was in, one after the other; the future is left out.
+
+    In the order in which they were stored, which is the stream's: where the shared clock was set back, what came later
+    has an earlier time.
+    """
     until = min(until, now())
-    moved = BreakerEvent.objects.filter(namespace=conf.namespace(), breaker=name, alone=False).exclude(to_state="")
-    before = moved.filter(at__lt=since).order_by("-at", "-pk").values_list("to_state", flat=True).first()
-    state, began = State[before] if before else State.CLOSED, since
+    moved = BreakerEvent.objects.filter(namespace=conf.namespace(), breaker=name, alone=False, to_state__in=_STATES)
+    pk, state = _before(moved, since)
+    began = latest = since
     found: list[Span] = []
-    for at, to in moved.filter(at__gte=since, at__lte=until).order_by("at", "pk").values_list("at", "to_state"):
+    moves = moved.filter(at__gte=since, at__lte=until, pk__gt=pk).order_by("pk")
+    for at, to in moves.values_list("at", "to_state"):
+        latest = max(latest, at)
         if State[to] is not state:
-            found.append(Span(state=state, since=began, until=at))
-            state, began = State[to], at
+            found.append(Span(state=state, since=began, until=latest))
+            state, began = State[to], latest
     if began <= until:
         found.append(Span(state=state, since=began, until=until))
     return found
+
+
+def _before(moved: QuerySet[BreakerEvent], since: datetime) -> tuple[int, State]:
+    """The last event before that moment, and the state it led to. (No clock is set back by more than a day.)"""
+    newest = moved.filter(at__lt=since).order_by("-at").values_list("at", flat=True).first()
+    if newest is None:
+        return 0, State.CLOSED
+    near = moved.filter(at__lt=since, at__gte=newest - timedelta(days=1)).order_by("-pk")
+    pk, to = near.values_list("pk", "to_state")[0]
+    return pk, State[to]
 
 
 def summary(name: str, since: datetime, until: datetime) -> Summary:

@@ -732,3 +732,37 @@ def test_a_state_from_before_the_span_reaches_into_it(house: House, breaker: Sha
     assert (span.state, span.seconds) == (State.OPEN, 3_600)
     points = timeline.history("x", now - HOUR, now)
     assert sum(point.seconds_open for point in points[1:-1]) == 60 * (len(points) - 2)
+
+
+def moved(at: datetime, before: str, after: str) -> None:
+    """An event, stored after those before it."""
+    BreakerEvent.objects.create(
+        namespace=conf.namespace(), rev=str(BreakerEvent.objects.count()), breaker="x", kind="transition",
+        from_state=before, to_state=after, at=at, source="breaker",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("since", [HOUR, timedelta(minutes=1, seconds=30), timedelta(0)])
+def test_a_clock_that_was_set_back_leaves_the_order(since: timedelta) -> None:
+    moved(START, "CLOSED", "OPEN")
+    moved(START - timedelta(minutes=2), "OPEN", "HALF_OPEN")
+    moved(START - timedelta(minutes=1), "HALF_OPEN", "CLOSED")
+    moved(START - timedelta(seconds=30), "CLOSED", "OPEN")
+    moved(START + timedelta(seconds=30), "OPEN", "CLOSED")
+    found = timeline.spans("x", START - since, START + HOUR)
+    assert found[-1].state is State.CLOSED
+    assert sum(span.seconds for span in found if span.state is State.OPEN) in (30, 60)
+    assert [span.until for span in found[:-1]] == [span.since for span in found[1:]]
+    assert min(span.seconds for span in found) >= 0
+
+
+@pytest.mark.parametrize("since", [START - HOUR, START, START + HOUR])
+def test_a_clock_that_was_set_back_leaves_the_last_state(since: datetime) -> None:
+    moved(START, "CLOSED", "OPEN")
+    moved(START - timedelta(minutes=2), "OPEN", "CLOSED")
+    assert timeline.spans("x", since, START + 2 * HOUR)[-1].state is State.CLOSED
+
+
+def test_a_state_that_this_version_does_not_know_is_passed_over() -> None:
+    moved(START, "CLOSED", "AJAR")
+    assert [span.state for span in timeline.spans("x", START - HOUR, START + HOUR)] == [State.CLOSED]
