@@ -28,6 +28,8 @@ from breaker.registry import registry
 MOST_POINTS = 1_500
 MOST_MINUTES = 7 * 24 * 60 + 60
 """That one question reads, each with its histogram: a week of them takes a quarter of a second."""
+MOST_MOVES = 100_000
+"""Changes of state that one question reads: they take 0.7 s."""
 STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
 """Seconds between points to choose from, where nobody says."""
 FEW_POINTS = 360
@@ -206,7 +208,7 @@ def history(
     for sample in _samples(name, since, until, by_hour=width % HOUR == timedelta()):
         gathered.setdefault((sample.at - since) // width, []).append(sample)
     points = -((since - until) // width)
-    opened = _seconds_open(spans(name, since, until) if was is None else was, since, width, points)
+    opened = _seconds_open(spans(name, since, until, most=MOST_MOVES) if was is None else was, since, width, points)
     return [
         Point(
             at=since + number * width,
@@ -288,8 +290,8 @@ def _samples(name: str, since: datetime, until: datetime, *, by_hour: bool) -> l
 # -- states over time --------------------------------------------------------------------------------------------------
 
 
-def spans(name: str, since: datetime, until: datetime) -> list[Span]:
-    """The states that a breaker was in, one after the other; the future is left out.
+def spans(name: str, since: datetime, until: datetime, *, most: int | None = None) -> list[Span]:
+    """The states that a breaker was in, one after the other; the future is left out. Raises BadSpan beyond `most`.
 
     In the order in which they were stored, which is the stream's: where the shared clock was set back, what came later
     has an earlier time.
@@ -300,7 +302,9 @@ def spans(name: str, since: datetime, until: datetime) -> list[Span]:
     began = latest = since
     found: list[Span] = []
     moves = moved.filter(at__gte=since, at__lte=until, pk__gt=pk).order_by("pk")
-    for at, to in moves.values_list("at", "to_state"):
+    for number, (at, to) in enumerate(moves.values_list("at", "to_state")[: most and most + 1]):
+        if number == most:
+            raise BadSpan(f"from={timestamp(since)}: {name} changed more than {most} times since; take a shorter span")
         latest = max(latest, at)
         if State[to] is not state:
             found.append(Span(state=state, since=began, until=latest))
@@ -322,7 +326,7 @@ def _before(moved: QuerySet[BreakerEvent], since: datetime) -> tuple[int, State]
 
 def summary(name: str, since: datetime, until: datetime) -> Summary:
     recorder.catch_up()
-    return summed_up(spans(name, since, until))
+    return summed_up(spans(name, since, until, most=MOST_MOVES))
 
 
 def summed_up(found: Sequence[Span]) -> Summary:

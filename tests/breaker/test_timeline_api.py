@@ -179,6 +179,22 @@ def test_what_cannot_be_read_is_named(query: str, said: str) -> None:
     assert said in answer.json()["message"]
 
 
+def test_more_changes_than_one_question_reads_are_refused(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        fail(breaker, 5)
+        house.advance(10)
+        succeed(breaker)
+        house.advance(1)
+    monkeypatch.setattr(timeline, "MOST_MOVES", 9)
+    assert see("x/history?from=1h")["count"] > 0
+    monkeypatch.setattr(timeline, "MOST_MOVES", 8)
+    answer = ask("x/history?from=1h", view=True)
+    assert answer.status_code == 400
+    assert "x changed more than 8 times since; take a shorter span" in answer.json()["message"]
+
+
 @pytest.mark.parametrize(
     "query",
     [
