@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 from django.utils.dateparse import parse_date, parse_datetime
 
 from breaker import conf
+from breaker.engine import machine
 from breaker.engine.machine import State
 from breaker.engine.policy import NAME_PATTERN
 from breaker.engine.window import Totals
@@ -309,9 +310,31 @@ def spans(name: str, since: datetime, until: datetime, *, most: int | None = Non
         if State[to] is not state:
             found.append(Span(state=state, since=began, until=latest))
             state, began = State[to], latest
+    live = _live(name)
+    if live is not None and live.state is not state and latest < live.since <= until:
+        found.append(Span(state=state, since=began, until=live.since))
+        state, began = live.state, live.since
     if began <= until:
         found.append(Span(state=state, since=began, until=until))
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Live:
+    state: State
+    since: datetime
+
+
+def _live(name: str) -> _Live | None:
+    """A breaker's state now, if this process follows it. History may lack how it came to it: a Redis that was emptied
+    while nobody was there to put back what it had."""
+    circuit = registry.circuits.get(name)
+    if circuit is None or not registry.sync.sharing or not circuit.snapshot.seq:  # 0: not yet what all share
+        return None
+    snapshot, at = circuit.snapshot, registry.sync.now()
+    here = machine.standing(circuit.policy, snapshot, at)
+    since = at - int(machine.stood(circuit.policy, snapshot, at)["lasted"])
+    return _Live(state=here.state, since=datetime.fromtimestamp(since / 1000, UTC))
 
 
 def _before(moved: QuerySet[BreakerEvent], since: datetime) -> tuple[int, State]:

@@ -766,3 +766,40 @@ def test_a_clock_that_was_set_back_leaves_the_last_state(since: datetime) -> Non
 def test_a_state_that_this_version_does_not_know_is_passed_over() -> None:
     moved(START, "CLOSED", "AJAR")
     assert [span.state for span in timeline.spans("x", START - HOUR, START + HOUR)] == [State.CLOSED]
+
+
+def begin_anew(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All processes end, and one begins."""
+    house.workers.clear()
+    monkeypatch.setattr(registry, "_circuits", {})
+    ahead = house.store._clock() / 1000 - 1_700_000_000.0  # of a worker's own clock
+    monkeypatch.setattr(registry, "_sync", house.worker(store=house.cable, wall_ahead=ahead))
+    house.workers.append(registry.sync)
+    create_circuit_breaker(name="x", reset_timeout=10)
+
+
+def test_a_state_that_was_lost_without_an_event_ends_where_the_next_began(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(breaker, 5)
+    record()
+    house.advance(5)
+    house.store._empty()
+    begin_anew(house, monkeypatch)
+    house.advance(3_600)
+    now = timeline.now()
+    found = timeline.summary("x", now - 2 * HOUR, now)
+    assert (found.openings, found.seconds_open) == (1, pytest.approx(5, abs=1))
+
+
+def test_a_process_that_follows_nobody_ends_no_state(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(breaker, 5)
+    record()
+    house.advance(5)
+    house.cable.cut = True
+    begin_anew(house, monkeypatch)
+    house.advance(5)
+    now = timeline.now()
+    assert timeline.spans("x", now - HOUR, now)[-1].state is State.OPEN
