@@ -174,6 +174,7 @@ def roll_up(now: int) -> bool:
         hour = hour_of(first)
         within = {"at__gte": hour, "at__lt": hour + HOUR}
         series = list(waiting.filter(**within).values_list("series", flat=True).distinct()[:SERIES_AT_ONCE])
+        _lock(series)
         minutes = list(
             MinuteSample.objects.select_for_update().filter(series__in=series, **within).order_by("series", "at")
         )
@@ -185,6 +186,12 @@ def roll_up(now: int) -> bool:
         # Those that were read: another may have come into the hour since.
         MinuteSample.objects.filter(pk__in=[minute.pk for minute in minutes]).update(rolled=True)
     return True
+
+
+def _lock(series: Sequence[int]) -> None:
+    """Before their minutes, as who stores a minute does: an hour's row needs its series too, and the two would wait
+    for each other."""
+    list(Series.objects.select_for_update().filter(pk__in=series).order_by("pk"))
 
 
 def prune(now: int) -> int:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -27,6 +30,7 @@ from breaker.queries import overview
 from breaker.registry import create_circuit_breaker, registry
 from breaker.testing import fail, rejected, succeed
 from tests.breaker.conftest import House
+from tests.programs import PostgresServer
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
@@ -445,6 +449,15 @@ def test_series_are_pruned_in_turn_and_go_when_they_are_empty(settings: Any, mon
 @given(st.dictionaries(st.integers(0, 1_200), st.integers(1, 10**9), max_size=60))
 def test_a_histogram_is_packed_without_loss(histogram: dict[int, int]) -> None:
     assert history.unpack(history.pack(histogram)) == Counter(histogram)
+
+
+@pytest.mark.parametrize(("what", "holds"), [("minute", "600"), ("hour", "100")])
+def test_two_who_write_at_once_go_one_after_the_other(postgres: PostgresServer, what: str, holds: str) -> None:
+    environ = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings", "DJANGO_DEBUG": "true"}
+    environ |= {"DATABASE_URL": postgres.url, "BREAKER_NAMESPACE": "history"}
+    words = [sys.executable, "-m", "tests.breaker.two_recorders", what]
+    ran = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout.strip(), ran.stderr) == (holds, "")
 
 
 # -- the recorder ------------------------------------------------------------------------------------------------------
