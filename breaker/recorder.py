@@ -1,7 +1,7 @@
 """The recorder: a thread of each process that stores history; one process of the cluster at a time does it.
 
 Every second one process claims the next. One that dies leaves the work to any other a second later, and what it was at
-is done again: nothing is lost as long as the shared store keeps it (10,000 events, two hours of minutes). While the
+is done again: nothing is lost as long as the shared store keeps it (100,000 events, two hours of minutes). While the
 shared store is away, each process stores what it did by itself.
 """
 
