@@ -30,6 +30,7 @@ ROWS_AT_ONCE = 500
 SERIES_AT_ONCE = 100
 LATE_MS = 2_000
 """So long after its end a minute is stored: what its last calls counted has arrived by then."""
+LEFT_OUT = "An event of breaker %r cannot be stored, and is left out of its history"
 _COUNTS = ("successes", "failures", "timeouts", "rejects", "fallbacks", "latency_us")
 
 
@@ -37,11 +38,17 @@ _COUNTS = ("successes", "failures", "timeouts", "rejects", "fallbacks", "latency
 
 
 def store_events(store: Store, *, alone: bool = False) -> int:
-    """Store what happened since the last time; how many events were new to us. `alone`: of one process for itself."""
+    """Store what happened since the last time; how many events were new to us.
+
+    `alone`: of one process for itself. What an event says of itself is no sign of that: all follow an OPEN that one
+    found alone and the shared store then took.
+    """
     count = 0
     while events := store.past(EVENTS_AT_ONCE):
-        told = [_event(event, alone=alone) for event in events if event.event]
+        told = [row for event in events if event.event and (row := _built(event, alone=alone))]
         _insert(told)
+        if not alone:
+            _share(told)
         store.stored(events[-1].cursor)
         count += len(told)
         if len(events) < EVENTS_AT_ONCE:
@@ -49,17 +56,35 @@ def store_events(store: Store, *, alone: bool = False) -> int:
     return count
 
 
+def _share(events: Sequence[BreakerEvent]) -> None:
+    """A shared write whose answer was lost is made alone too, under the same rev, and may be stored first."""
+    revs = [event.rev for event in events]
+    BreakerEvent.objects.filter(namespace=conf.namespace(), rev__in=revs, alone=True).update(alone=False)
+
+
 def _insert(events: Sequence[BreakerEvent]) -> None:
-    """One that the database refuses for what it says is left out, lest all that follow wait for it for ever."""
+    """One that the database refuses for what it says is left out, lest all that follow wait for it for ever.
+
+    A database that is away is another matter: then all wait.
+    """
     try:
         with transaction.atomic():
             BreakerEvent.objects.bulk_create(events, ignore_conflicts=True)
-    except (DataError, IntegrityError, ValueError):
+    except (DataError, IntegrityError, ValueError, TypeError, OverflowError):
         if len(events) > 1:
             for event in events:
                 _insert([event])
             return
-        log.exception("An event of breaker %r cannot be stored, and is left out of its history", events[0].breaker)
+        log.exception(LEFT_OUT, events[0].breaker)
+
+
+def _built(event: Event, *, alone: bool) -> BreakerEvent | None:
+    """None for one that makes no sense: any client of Redis may have written it, or another version."""
+    try:
+        return _event(event, alone=alone)
+    except Exception:
+        log.exception(LEFT_OUT, event.name)
+        return None
 
 
 def _event(event: Event, *, alone: bool) -> BreakerEvent:
@@ -73,15 +98,15 @@ def _event(event: Event, *, alone: bool) -> BreakerEvent:
         breaker=event.name,
         kind=BreakerEvent.Kind.OPERATION if is_act else BreakerEvent.Kind.TRANSITION,
         operation=said.get("operation", "release" if expired else ""),
-        from_state=said.get("from", ""),
-        to_state=said.get("to", ""),
+        from_state=said.get("from") or "",
+        to_state=said.get("to") or "",
         at=moment(event.at),
-        actor=said.get("actor", "")[:200],
+        actor=(said.get("actor") or "")[:200],
         source=said.get("source") or BreakerEvent.Source.BREAKER,
-        reason="the time that an operator set is over" if expired else said.get("reason", ""),
+        reason="the time that an operator set is over" if expired else said.get("reason") or "",
         counts={key: value for key, value in why.items() if key != "alone"},
         duration_ms=said.get("lasted"),
-        alone=alone or bool(why.get("alone")),
+        alone=alone,
     )
 
 
@@ -149,6 +174,7 @@ def roll_up(now: int) -> bool:
         hour = hour_of(first)
         within = {"at__gte": hour, "at__lt": hour + HOUR}
         series = list(waiting.filter(**within).values_list("series", flat=True).distinct()[:SERIES_AT_ONCE])
+        _lock(series)
         minutes = list(
             MinuteSample.objects.select_for_update().filter(series__in=series, **within).order_by("series", "at")
         )
@@ -162,14 +188,20 @@ def roll_up(now: int) -> bool:
     return True
 
 
+def _lock(series: Sequence[int]) -> None:
+    """Before their minutes, as who stores a minute does: an hour's row needs its series too, and the two would wait
+    for each other."""
+    list(Series.objects.select_for_update().filter(pk__in=series).order_by("pk"))
+
+
 def prune(now: int) -> int:
     """Drop some of what is older than the settings keep; how many rows.
 
     Only this namespace's: others that share the database may keep theirs for longer. The samples of some series at a
-    time, in turn.
+    time, in turn. Minutes stay an hour longer, for who asks for all of them.
     """
     at = moment(now)
-    minutes, hours = at - timedelta(days=conf.minute_days()), at - timedelta(days=conf.hour_days())
+    minutes, hours = at - timedelta(days=conf.minute_days(), hours=1), at - timedelta(days=conf.hour_days())
     series = _some_series()
     dropped = sum(
         _drop(old)

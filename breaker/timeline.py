@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 from django.utils.dateparse import parse_date, parse_datetime
 
 from breaker import conf
+from breaker.engine import machine
 from breaker.engine.machine import State
 from breaker.engine.policy import NAME_PATTERN
 from breaker.engine.window import Totals
@@ -26,13 +27,19 @@ from breaker.recorder import recorder
 from breaker.registry import registry
 
 MOST_POINTS = 1_500
+MOST_MINUTES = 7 * 24 * 60 + 60
+"""That one question reads, each with its histogram: a week of them takes a quarter of a second."""
+MOST_MOVES = 100_000
+"""Changes of state that one question reads: they take 0.7 s."""
 STEPS = (60, 300, 900, 3_600, 4 * 3_600, 24 * 3_600)
 """Seconds between points to choose from, where nobody says."""
 FEW_POINTS = 360
-DAY = 24 * 3_600
+HOUR_SECONDS = 3_600
+DAY = 24 * HOUR_SECONDS
 LONGEST_STEP = 366 * DAY
 YEARS = range(1970, 2201)
 """In which a time may lie; sums with those beside them overflow nothing."""
+_STATES = [state.name for state in State]
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -190,18 +197,19 @@ def now() -> datetime:
 def history(
     name: str, since: datetime, until: datetime, step: int | None = None, *, was: Sequence[Span] | None = None
 ) -> list[Point]:
-    """What a breaker counted, each `step` seconds (whole minutes) from `since` on; steps without a call too.
+    """What a breaker counted, each `step` seconds from `since` on; steps without a call too.
 
-    `was`: its states in that time, from who has read them already. Raises BadSpan.
+    A step is whole minutes, and above an hour whole hours, which are read then. `was`: its states in that time, from
+    who has read them already. Raises BadSpan.
     """
     width = timedelta(seconds=_step(since, until, step))
     since = _floor(since, width)
     recorder.catch_up()
     gathered: dict[int, list[Sample]] = {}
-    for sample in _samples(name, since, until, by_hour=width >= HOUR):
+    for sample in _samples(name, since, until, by_hour=width % HOUR == timedelta()):
         gathered.setdefault((sample.at - since) // width, []).append(sample)
     points = -((since - until) // width)
-    opened = _seconds_open(spans(name, since, until) if was is None else was, since, width, points)
+    opened = _seconds_open(spans(name, since, until, most=MOST_MOVES) if was is None else was, since, width, points)
     return [
         Point(
             at=since + number * width,
@@ -234,14 +242,32 @@ def _step(since: datetime, until: datetime, step: int | None) -> int:
     seconds = (until - since).total_seconds()
     if seconds <= 0:
         raise BadSpan(f"from={timestamp(since)}: before to={timestamp(until)} is needed")
+    only_hours = since < now() - timedelta(days=conf.minute_days(), hours=1)  # and so much longer minutes are kept
     if step is None:
         days = -int(-seconds // (FEW_POINTS * DAY))
-        return next((some for some in STEPS if seconds / some <= FEW_POINTS), days * DAY)
+        steps = [some for some in STEPS if some >= HOUR_SECONDS or not only_hours]
+        return next((some for some in steps if seconds / some <= FEW_POINTS), days * DAY)
+    _check_step(step, seconds, only_hours=only_hours)
+    return step
+
+
+def _check_step(step: int, seconds: float, *, only_hours: bool) -> None:
     if step % 60 or not 60 <= step <= LONGEST_STEP:
         raise BadSpan(f"step={step}: whole minutes are needed, in seconds, such as 60; at most {LONGEST_STEP}")
+    if step > HOUR_SECONDS and step % HOUR_SECONDS:
+        near = step // HOUR_SECONDS * HOUR_SECONDS
+        raise BadSpan(f"step={step}: above an hour whole hours are needed; take {near} or {near + HOUR_SECONDS}")
     if seconds / step > MOST_POINTS:
         raise BadSpan(f"step={step}: makes more than {MOST_POINTS} points; take a longer step or a shorter span")
-    return step
+    if step < HOUR_SECONDS and seconds / 60 > MOST_MINUTES:
+        raise BadSpan(
+            f"step={step}: reads more than {MOST_MINUTES} minutes; take {HOUR_SECONDS} or more, or a shorter span"
+        )
+    if only_hours and step < HOUR_SECONDS:
+        raise BadSpan(
+            f"step={step}: minutes are kept for {conf.minute_days()} days, and hours for longer; take {HOUR_SECONDS} "
+            "or more, or a later beginning"
+        )
 
 
 def _floor(at: datetime, width: timedelta) -> datetime:
@@ -265,25 +291,65 @@ def _samples(name: str, since: datetime, until: datetime, *, by_hour: bool) -> l
 # -- states over time --------------------------------------------------------------------------------------------------
 
 
-def spans(name: str, since: datetime, until: datetime) -> list[Span]:
-    """The states that a breaker was in, one after the other; the future is left out."""
+def spans(name: str, since: datetime, until: datetime, *, most: int | None = None) -> list[Span]:
+    """The states that a breaker was in, one after the other; the future is left out. Raises BadSpan beyond `most`.
+
+    In the order in which they were stored, which is the stream's: where the shared clock was set back, what came later
+    has an earlier time.
+    """
     until = min(until, now())
-    moved = BreakerEvent.objects.filter(namespace=conf.namespace(), breaker=name, alone=False).exclude(to_state="")
-    before = moved.filter(at__lt=since).order_by("-at", "-pk").values_list("to_state", flat=True).first()
-    state, began = State[before] if before else State.CLOSED, since
+    moved = BreakerEvent.objects.filter(namespace=conf.namespace(), breaker=name, alone=False, to_state__in=_STATES)
+    pk, state = _before(moved, since)
+    began = latest = since
     found: list[Span] = []
-    for at, to in moved.filter(at__gte=since, at__lte=until).order_by("at", "pk").values_list("at", "to_state"):
+    moves = moved.filter(at__gte=since, at__lte=until, pk__gt=pk).order_by("pk")
+    for number, (at, to) in enumerate(moves.values_list("at", "to_state")[: most and most + 1]):
+        if number == most:
+            raise BadSpan(f"from={timestamp(since)}: {name} changed more than {most} times since; take a shorter span")
+        latest = max(latest, at)
         if State[to] is not state:
-            found.append(Span(state=state, since=began, until=at))
-            state, began = State[to], at
+            found.append(Span(state=state, since=began, until=latest))
+            state, began = State[to], latest
+    live = _live(name)
+    if live is not None and live.state is not state and latest < live.since <= until:
+        found.append(Span(state=state, since=began, until=live.since))
+        state, began = live.state, live.since
     if began <= until:
         found.append(Span(state=state, since=began, until=until))
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Live:
+    state: State
+    since: datetime
+
+
+def _live(name: str) -> _Live | None:
+    """A breaker's state now, if this process follows it. History may lack how it came to it: a Redis that was emptied
+    while nobody was there to put back what it had."""
+    circuit = registry.circuits.get(name)
+    if circuit is None or not registry.sync.sharing or not circuit.snapshot.seq:  # 0: not yet what all share
+        return None
+    snapshot, at = circuit.snapshot, registry.sync.now()
+    here = machine.standing(circuit.policy, snapshot, at)
+    since = at - int(machine.stood(circuit.policy, snapshot, at)["lasted"])
+    return _Live(state=here.state, since=datetime.fromtimestamp(since / 1000, UTC))
+
+
+def _before(moved: QuerySet[BreakerEvent], since: datetime) -> tuple[int, State]:
+    """The last event before that moment, and the state it led to. (No clock is set back by more than a day.)"""
+    newest = moved.filter(at__lt=since).order_by("-at").values_list("at", flat=True).first()
+    if newest is None:
+        return 0, State.CLOSED
+    near = moved.filter(at__lt=since, at__gte=newest - timedelta(days=1)).order_by("-pk")
+    pk, to = near.values_list("pk", "to_state")[0]
+    return pk, State[to]
+
+
 def summary(name: str, since: datetime, until: datetime) -> Summary:
     recorder.catch_up()
-    return summed_up(spans(name, since, until))
+    return summed_up(spans(name, since, until, most=MOST_MOVES))
 
 
 def summed_up(found: Sequence[Span]) -> Summary:

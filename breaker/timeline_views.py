@@ -163,7 +163,10 @@ class HistoryView(_TimelineView):
             OpenApiParameter("from", str, description=_AT),
             OpenApiParameter("to", str, description=f"{_AT} Default: now."),
             OpenApiParameter(
-                "step", int, description="Whole minutes in seconds, up to 366 days. Default: at most 360 points."
+                "step",
+                int,
+                description="Whole minutes in seconds, above an hour whole hours, up to 366 days. Default: at most 360 "
+                "points.",
             ),
             *_PAGES,
         ],

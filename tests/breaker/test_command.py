@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from breaker import queries, recorder
+from breaker import conf, queries, timeline
 from breaker.engine.sync import Sync
-from breaker.models import OperatorAct
+from breaker.models import MinuteSample, OperatorAct, Series
 from breaker.registry import create_circuit_breaker
 from breaker.testing import fail, succeed
 from tests.breaker.conftest import House
@@ -296,9 +297,8 @@ def test_over_redis_status_ends_with_2_while_it_hangs(
 
 
 @pytest.fixture
-def _history(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def _history(settings: Any) -> None:
     settings.BREAKER = {**settings.BREAKER, "HISTORY": True}
-    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
 
 
 @pytest.mark.usefixtures("_history")
@@ -334,6 +334,16 @@ def test_history_as_json_has_what_the_rest_api_has(house: House) -> None:
     assert sum(point["failures"] for point in shown["history"]) == 5
     assert shown["summary"]["openings"] == 1
     assert [*json.loads(Ran("history", "--json").out)] == ["from", "to", "events"]
+
+
+@pytest.mark.usefixtures("_history")
+def test_history_of_a_breaker_that_is_gone_and_never_opened() -> None:
+    series = Series.objects.create(namespace=conf.namespace(), breaker="gone", store="s")
+    at = timeline.now().replace(second=0, microsecond=0) - timedelta(minutes=5)
+    MinuteSample.objects.create(series=series, at=at, successes=7)
+    ran = Ran("history", "gone", "--since", "1h")
+    assert ran.code == 0
+    assert ran.out.splitlines()[2].split()[2:4] == ["7", "0"]
 
 
 @pytest.mark.usefixtures("_history")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +30,7 @@ from breaker.queries import overview
 from breaker.registry import create_circuit_breaker, registry
 from breaker.testing import fail, rejected, succeed
 from tests.breaker.conftest import House
+from tests.programs import PostgresServer
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
@@ -39,9 +43,8 @@ def breaker(house: House) -> SharedCircuitBreaker:
 
 
 @pytest.fixture(autouse=True)
-def _history(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def _history(settings: Any) -> None:
     settings.BREAKER = {**settings.BREAKER, "HISTORY": True}
-    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
 
 
 def record() -> None:
@@ -141,25 +144,52 @@ def test_more_events_than_are_read_at_once(
     assert len(told()) == 9
 
 
-def test_an_event_that_the_database_refuses_holds_nothing_up(
-    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "said", [{"lasted": "long"}, {"lasted": [1]}, {"lasted": 10**30}, {"actor": 7}, {"why": ["errors"]}]
+)
+def test_an_event_that_makes_no_sense_holds_nothing_up(
+    house: House,
+    breaker: SharedCircuitBreaker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said: dict[str, Any],
 ) -> None:
+    spoil(house, monkeypatch, lambda event: dataclasses.replace(event, event={**event.event, **said}))
     outage(house, breaker)
-    read = house.store.past
-
-    def past(count: int) -> list[Event]:
-        first, second, *more = read(count)
-        return [first, dataclasses.replace(second, event={**second.event, "lasted": "long"}), *more]
-
-    monkeypatch.setattr(house.store, "past", past)
     record()
     assert told() == [("transition", "", "CLOSED", "OPEN"), ("transition", "", "HALF_OPEN", "CLOSED")]
     assert caplog.text.count("is left out of its history") == 1
 
 
+def test_an_event_of_no_time_holds_nothing_up(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(house, monkeypatch, lambda event: dataclasses.replace(event, at=10**18))
+    outage(house, breaker)
+    record()
+    assert len(told()) == 2
+
+
+def spoil(house: House, monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[Event], Event]) -> None:
+    """Have the second event of each portion read otherwise than it was written."""
+    read = house.store.past
+
+    def past(count: int) -> list[Event]:
+        first, second, *more = read(count)
+        return [first, spoilt(second), *more]
+
+    monkeypatch.setattr(house.store, "past", past)
+
+
 def test_an_actor_of_any_length_is_told(house: House, breaker: SharedCircuitBreaker) -> None:
     event = Event(cursor="1", name="x", rev="1", at=0, event={"kind": "operation", "actor": "a" * 201})
     assert len(history._event(event, alone=False).actor) == 200
+
+
+def test_an_event_that_leaves_something_open_is_told(house: House, breaker: SharedCircuitBreaker) -> None:
+    said = {"kind": "operation", "actor": None, "from": None, "to": None, "reason": None, "why": None}
+    event = history._event(Event(cursor="1", name="x", rev="1", at=0, event=said), alone=False)
+    assert (event.actor, event.from_state, event.to_state, event.reason, event.counts) == ("", "", "", "", {})
 
 
 def test_what_a_process_did_alone_is_stored_and_marked(house: House, breaker: SharedCircuitBreaker) -> None:
@@ -169,6 +199,41 @@ def test_what_a_process_did_alone_is_stored_and_marked(house: House, breaker: Sh
     record()
     (event,) = BreakerEvent.objects.all()
     assert (event.to_state, event.alone) == ("OPEN", True)
+
+
+def test_what_one_found_alone_and_all_took_over_is_of_all(house: House, breaker: SharedCircuitBreaker) -> None:
+    theirs = SharedCircuitBreaker("x", sync=house.there)
+    house.advance(1)
+    house.cable.cut = True
+    house.beat()
+    fail(breaker, 5)
+    house.advance(2)
+    house.cable.cut = False
+    house.advance(2)
+    record()
+    assert theirs.current_state == "open"
+    assert sorted(BreakerEvent.objects.values_list("to_state", "alone")) == [("OPEN", False), ("OPEN", True)]
+    now = timeline.now()
+    assert timeline.spans("x", now - HOUR, now)[-1].state is State.OPEN
+
+
+def test_a_write_whose_answer_was_lost_is_of_all(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = house.store.write
+
+    def lost(given: Any) -> Any:
+        write(given)
+        raise StoreError("the answer was lost")
+
+    with monkeypatch.context() as once:
+        once.setattr(house.store, "write", lost)
+        fail(breaker, 5)
+    record()
+    assert list(BreakerEvent.objects.values_list("to_state", "alone")) == [("OPEN", True)]
+    house.advance(2)
+    record()
+    assert list(BreakerEvent.objects.values_list("to_state", "alone")) == [("OPEN", False)]
 
 
 def test_one_process_at_a_time_stores(house: House, breaker: SharedCircuitBreaker) -> None:
@@ -270,8 +335,9 @@ def test_without_a_shared_store_a_process_keeps_its_own(alone: Any) -> None:
     succeed(breaker, 2)
     fail(breaker, 3)
     now = timeline.now()
-    (*_, point) = timeline.history("only", now - HOUR, now + timedelta(seconds=1))
-    assert (point.totals.successes, point.totals.failures) == (2, 3)
+    points = timeline.history("only", now - HOUR, now + timedelta(minutes=1))
+    assert sum(point.totals.successes for point in points) == 2
+    assert sum(point.totals.failures for point in points) == 3
     (event,) = timeline.events("only")
     assert (event.to_state, event.alone) == ("OPEN", False)
 
@@ -347,9 +413,17 @@ def test_what_is_old_is_dropped_in_steps(settings: Any, monkeypatch: pytest.Monk
     now = milliseconds(START + timedelta(days=3))
     assert [history.prune(now) for _ in range(3)] == [3, 2, 0]
     assert MinuteSample.objects.get().at == START + timedelta(days=2)
-    assert history.prune(milliseconds(START + timedelta(days=4, hours=1))) == 3
+    assert history.prune(milliseconds(START + timedelta(days=4, hours=2))) == 3
     assert not HourSample.objects.exists()
     assert not BreakerEvent.objects.exists()
+
+
+@pytest.mark.parametrize("ahead", [HOUR, timedelta(days=4000)])
+def test_a_shared_clock_that_is_ahead_drops_nothing(ahead: timedelta) -> None:
+    now = datetime.now(UTC)
+    sample(now - timedelta(days=29), rolled=True)
+    recorder.tidy(milliseconds(now + ahead))
+    assert MinuteSample.objects.exists()
 
 
 def test_what_others_keep_in_the_same_database_stays(settings: Any) -> None:
@@ -376,6 +450,15 @@ def test_series_are_pruned_in_turn_and_go_when_they_are_empty(settings: Any, mon
 @given(st.dictionaries(st.integers(0, 1_200), st.integers(1, 10**9), max_size=60))
 def test_a_histogram_is_packed_without_loss(histogram: dict[int, int]) -> None:
     assert history.unpack(history.pack(histogram)) == Counter(histogram)
+
+
+@pytest.mark.parametrize(("what", "holds"), [("minute", "600"), ("hour", "100")])
+def test_two_who_write_at_once_go_one_after_the_other(postgres: PostgresServer, what: str, holds: str) -> None:
+    environ = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings", "DJANGO_DEBUG": "true"}
+    environ |= {"DATABASE_URL": postgres.url, "BREAKER_NAMESPACE": "history"}
+    words = [sys.executable, "-m", "tests.breaker.two_recorders", what]
+    ran = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout.strip(), ran.stderr) == (holds, "")
 
 
 # -- the recorder ------------------------------------------------------------------------------------------------------
@@ -418,6 +501,24 @@ def test_a_store_that_answers_nonsense_is_told(
     assert caplog.text.count("history waits for the shared store") == 1
 
 
+def test_a_late_answer_is_asked_for_again_at_once(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeed(breaker)
+    house.advance(63)
+    read, asked = house.store.minute, Counter[int]()
+
+    def late(number: int) -> Any:
+        asked[number] += 1
+        if asked[number] == 1:
+            raise StoreError("late")
+        return read(number)
+
+    monkeypatch.setattr(house.store, "minute", late)
+    record()
+    assert minutes() == [("x", 1, 0)]
+
+
 def raising(error: Exception) -> Any:
     def fails(*args: Any, **kwargs: Any) -> Any:
         raise error
@@ -434,6 +535,7 @@ def running(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[recorder.
     made.start()
     yield made
     house.here.close()
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
     made.catch_up()
     assert made._thread is not None
     made._thread.join(5)
@@ -462,10 +564,82 @@ def test_readers_do_not_wait_for_a_database_that_hangs(
 
 def test_readers_get_what_happened_up_to_now(running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[bool] = []
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
     monkeypatch.setattr(recorder, "record", lambda sync, *, asked: looks.append(asked))
     for number in range(3):
         running.catch_up()
         assert looks == [True] * (number + 1)
+
+
+def test_readers_share_a_look(running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 60.0)
+    monkeypatch.setattr(recorder, "record", lambda sync, *, asked: looks.append(asked))
+    for _ in range(3):
+        running.catch_up()
+    assert looks == [True]
+
+
+def test_a_routine_look_is_not_enough_for_a_reader(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+    looked = threading.Event()
+
+    def look(sync: Sync, *, asked: bool) -> None:
+        looks.append(asked)
+        if looks.count(False) == 2:  # so that one is over
+            looked.set()
+
+    monkeypatch.setattr(recorder, "record", look)
+    monkeypatch.setattr(recorder, "EVERY", 0.01)
+    made = recorder.Recorder()
+    made.start()
+    assert looked.wait(5)
+    made.catch_up()
+    house.here.close()
+    assert made._thread is not None
+    made._thread.join(5)
+    assert True in looks
+
+
+def test_a_look_that_failed_is_not_enough_for_a_reader(
+    running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[bool] = []
+
+    def look(sync: Sync, *, asked: bool) -> None:
+        looks.append(asked)
+        raise StoreError("late")
+
+    monkeypatch.setattr(recorder, "record", look)
+    for _ in range(2):
+        running.catch_up()
+    assert looks == [True, True]
+
+
+def test_the_recorder_lives_on_whatever_fails(
+    running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks: list[bool] = []
+    monkeypatch.setattr(recorder, "EVERY", 0.01)  # the rest after it
+    with monkeypatch.context() as broken:
+        broken.setattr(recorder, "close_old_connections", raising(SystemError("broken")))
+        running.catch_up()
+    monkeypatch.setattr(recorder, "record", lambda sync, *, asked: looks.append(asked))
+    running.catch_up()
+    assert True in looks
+    assert "breaker history failed" in caplog.text
+
+
+def test_readers_do_not_wait_for_what_is_old(running: recorder.Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, tidied = threading.Event(), []
+    monkeypatch.setattr(recorder, "PATIENCE", 10.0)
+    monkeypatch.setattr(recorder, "record", lambda sync, *, asked: True)
+    monkeypatch.setattr(recorder, "tidy", lambda now: tidied.append(read.wait(2)))
+    running.catch_up()
+    read.set()
+    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
+    running.catch_up()
+    assert tidied[0]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -477,6 +651,19 @@ def test_what_a_reader_rolls_back_is_stored_all_the_same(
         running.catch_up()
         transaction.set_rollback(True)
     running.catch_up()
+    assert len(told()) == 1
+
+
+@pytest.mark.parametrize("rolls_back", [True, False])
+def test_without_a_thread_nothing_is_stored_in_a_readers_transaction(
+    house: House, breaker: SharedCircuitBreaker, rolls_back: bool
+) -> None:
+    fail(breaker, 5)
+    with transaction.atomic():
+        timeline.events("x")
+        transaction.set_rollback(rolls_back)
+    assert told() == []
+    timeline.events("x")
     assert len(told()) == 1
 
 
@@ -559,3 +746,74 @@ def test_a_state_from_before_the_span_reaches_into_it(house: House, breaker: Sha
     assert (span.state, span.seconds) == (State.OPEN, 3_600)
     points = timeline.history("x", now - HOUR, now)
     assert sum(point.seconds_open for point in points[1:-1]) == 60 * (len(points) - 2)
+
+
+def moved(at: datetime, before: str, after: str) -> None:
+    """An event, stored after those before it."""
+    BreakerEvent.objects.create(
+        namespace=conf.namespace(), rev=str(BreakerEvent.objects.count()), breaker="x", kind="transition",
+        from_state=before, to_state=after, at=at, source="breaker",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("since", [HOUR, timedelta(minutes=1, seconds=30), timedelta(0)])
+def test_a_clock_that_was_set_back_leaves_the_order(since: timedelta) -> None:
+    moved(START, "CLOSED", "OPEN")
+    moved(START - timedelta(minutes=2), "OPEN", "HALF_OPEN")
+    moved(START - timedelta(minutes=1), "HALF_OPEN", "CLOSED")
+    moved(START - timedelta(seconds=30), "CLOSED", "OPEN")
+    moved(START + timedelta(seconds=30), "OPEN", "CLOSED")
+    found = timeline.spans("x", START - since, START + HOUR)
+    assert found[-1].state is State.CLOSED
+    assert sum(span.seconds for span in found if span.state is State.OPEN) in (30, 60)
+    assert [span.until for span in found[:-1]] == [span.since for span in found[1:]]
+    assert min(span.seconds for span in found) >= 0
+
+
+@pytest.mark.parametrize("since", [START - HOUR, START, START + HOUR])
+def test_a_clock_that_was_set_back_leaves_the_last_state(since: datetime) -> None:
+    moved(START, "CLOSED", "OPEN")
+    moved(START - timedelta(minutes=2), "OPEN", "CLOSED")
+    assert timeline.spans("x", since, START + 2 * HOUR)[-1].state is State.CLOSED
+
+
+def test_a_state_that_this_version_does_not_know_is_passed_over() -> None:
+    moved(START, "CLOSED", "AJAR")
+    assert [span.state for span in timeline.spans("x", START - HOUR, START + HOUR)] == [State.CLOSED]
+
+
+def begin_anew(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All processes end, and one begins."""
+    house.workers.clear()
+    monkeypatch.setattr(registry, "_circuits", {})
+    ahead = house.store._clock() / 1000 - 1_700_000_000.0  # of a worker's own clock
+    monkeypatch.setattr(registry, "_sync", house.worker(store=house.cable, wall_ahead=ahead))
+    house.workers.append(registry.sync)
+    create_circuit_breaker(name="x", reset_timeout=10)
+
+
+def test_a_state_that_was_lost_without_an_event_ends_where_the_next_began(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(breaker, 5)
+    record()
+    house.advance(5)
+    house.store._empty()
+    begin_anew(house, monkeypatch)
+    house.advance(3_600)
+    now = timeline.now()
+    found = timeline.summary("x", now - 2 * HOUR, now)
+    assert (found.openings, found.seconds_open) == (1, pytest.approx(5, abs=1))
+
+
+def test_a_process_that_follows_nobody_ends_no_state(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(breaker, 5)
+    record()
+    house.advance(5)
+    house.cable.cut = True
+    begin_anew(house, monkeypatch)
+    house.advance(5)
+    now = timeline.now()
+    assert timeline.spans("x", now - HOUR, now)[-1].state is State.OPEN

@@ -9,9 +9,10 @@ import pytest
 from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 
-from breaker import conf, operations, recorder, timeline
+from breaker import conf, history, operations, timeline
 from breaker.engine.circuit import SharedCircuitBreaker
-from breaker.models import BreakerEvent
+from breaker.history import hour_of
+from breaker.models import BreakerEvent, HourSample, MinuteSample, Series
 from breaker.registry import create_circuit_breaker
 from breaker.testing import fail, succeed
 from breaker.timeline import moment
@@ -23,10 +24,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def breaker(house: House, settings: Any, monkeypatch: pytest.MonkeyPatch) -> SharedCircuitBreaker:
+def breaker(house: House, settings: Any) -> SharedCircuitBreaker:
     memory.forget()
     settings.BREAKER = {**settings.BREAKER, "HISTORY": True}
-    monkeypatch.setattr(recorder, "AT_MOST_EVERY", 0.0)
     return create_circuit_breaker(name="x", reset_timeout=10).breaker
 
 
@@ -107,9 +107,31 @@ def test_history_of_a_chosen_span_and_step(house: House, breaker: SharedCircuitB
     succeed(breaker)
     now = timeline.now()
     since = (now - timedelta(hours=3)).isoformat().replace("+00:00", "Z")
-    page = see(f"x/history?from={since}&to={now.timestamp()}&step=3600")
-    assert len(page["results"]) in (3, 4)
-    assert sum(point["fires"] for point in page["results"]) == 0 or page["results"][-1]["fires"] == 1
+    page = see(f"x/history?from={since}&to={now.timestamp() + 60}&step=3600")
+    assert len(page["results"]) in (4, 5)
+    assert sum(point["fires"] for point in page["results"]) == 1
+
+
+@pytest.mark.parametrize("query", ["from=45d&to=44d", "from=45d&to=44d&step=3600"])
+def test_of_what_is_older_than_the_minutes_there_are_hours(query: str) -> None:
+    series = Series.objects.create(namespace=conf.namespace(), breaker="x", store="s")
+    at = hour_of(timeline.now() - timedelta(days=44, hours=2))
+    HourSample.objects.create(series=series, at=at, successes=60)
+    assert sum(point["fires"] for point in see(f"x/history?{query}")["results"]) == 60
+
+
+@pytest.mark.parametrize("query", ["from=7d&step=1800", "from=29d&step=3600"])
+def test_a_week_may_be_read_by_the_minute_and_more_by_the_hour(query: str) -> None:
+    assert see(f"x/history?{query}")["count"] > 300
+
+
+def test_minutes_are_there_for_as_long_as_the_settings_say() -> None:
+    since = timeline.now() - timedelta(days=30)
+    series = Series.objects.create(namespace=conf.namespace(), breaker="x", store="s")
+    MinuteSample.objects.create(series=series, at=since.replace(second=0, microsecond=0), successes=7, rolled=True)
+    history.prune(int(timeline.now().timestamp() * 1000))
+    page = see(f"x/history?from=30d&to={(since + timedelta(hours=1)).timestamp()}&step=60")
+    assert page["results"][0]["fires"] == 7
 
 
 @pytest.mark.parametrize("query", ["from=1970-01-01&to=2200-12-31", "from=400d", "from=360d", "from=7d"])
@@ -134,6 +156,10 @@ def test_a_long_span_reads_no_more_than_is_kept(breaker: SharedCircuitBreaker) -
         ("from=2026-13-01T00:00:00Z", "from='2026-13-01T00:00:00Z'"),
         ("to=&from=0h", "from="),
         ("step=61", "step=61"),
+        ("from=1d&step=5400", "step=5400: above an hour whole hours are needed; take 3600 or 7200"),
+        ("from=9d&step=86460", "step=86460: above an hour whole hours are needed; take 86400 or 90000"),
+        ("from=45d&to=44d&step=300", "step=300: minutes are kept for 30 days, and hours for longer; take 3600 or"),
+        ("from=30d&step=1800", "step=1800: reads more than 10140 minutes; take 3600 or more, or a shorter span"),
         ("step=abc", "step='abc'"),
         ("step=-60", "step=-60"),
         ("from=30d&step=60", "step=60"),
@@ -151,6 +177,22 @@ def test_what_cannot_be_read_is_named(query: str, said: str) -> None:
     answer = ask(f"x/history?{query}", view=True)
     assert answer.status_code == 400
     assert said in answer.json()["message"]
+
+
+def test_more_changes_than_one_question_reads_are_refused(
+    house: House, breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        fail(breaker, 5)
+        house.advance(10)
+        succeed(breaker)
+        house.advance(1)
+    monkeypatch.setattr(timeline, "MOST_MOVES", 9)
+    assert see("x/history?from=1h")["count"] > 0
+    monkeypatch.setattr(timeline, "MOST_MOVES", 8)
+    answer = ask("x/history?from=1h", view=True)
+    assert answer.status_code == 400
+    assert "x changed more than 8 times since; take a shorter span" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(

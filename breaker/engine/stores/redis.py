@@ -77,6 +77,8 @@ log = logging.getLogger("breaker")
 
 SCHEMA = "1"
 KEPT_UNSEEN_MS = UNSEEN_MS + 3600 * 1000
+MINUTES_LISTED_MS = MINUTES_KEPT_MS + 5 * MINUTE_MS
+"""Longer than what is counted in them is kept: of that which comes at the last moment somebody must learn."""
 AT_ONCE = 100
 """Breakers that one round trip registers or reads."""
 KEYS_AT_ONCE = 2_000
@@ -162,7 +164,7 @@ class RedisStore:
         keys += [*(key for key, _, _ in adding), *(key for _, key in reading), *leases, *polls]
         args = [push.process, push.sequence, new_generation(), LIVE_MS, LEASE_MS]
         args += [len(adding), len(reading), len(leases), len(push.answers), f"{push.followed}|{push.host}"]
-        args += [json.dumps([*push.minutes]), MINUTES_KEPT_MS]
+        args += [json.dumps([*push.minutes]), MINUTES_LISTED_MS]
         args += [json.dumps([keep, *(part for item in fields.items() for part in item)]) for _, keep, fields in adding]
         args += [token for _, token in push.renewals]
         moment, epoch, seq, live, hashes = self._run("push", keys, args)
@@ -287,6 +289,8 @@ class RedisStore:
     @_guarded
     def past(self, count: int) -> Sequence[Event]:
         after = self._redis.hget(self._key("stored"), "events")
+        if after is None:  # from now on somebody stores them, and a writer keeps what waits
+            self._redis.hsetnx(self._key("stored"), "events", "0-0")
         start = f"({_text(after)}" if after else "-"
         return [
             _event(_text(entry), _fields(fields))
@@ -327,7 +331,7 @@ class RedisStore:
 
     def _forget_minutes(self, now: int) -> None:
         """Those whose hashes have expired."""
-        oldest = (now - MINUTES_KEPT_MS) // MINUTE_MS
+        oldest = (now - MINUTES_LISTED_MS) // MINUTE_MS
         minutes = self._key("minutes")
         if old := [number for number in self._redis.zrange(minutes, 0, -1) if int(number) < oldest]:
             self._redis.zrem(minutes, *old)

@@ -151,7 +151,7 @@ class Command(BaseCommand):
     def _history(self, name: str | None, *, since: str, as_json: bool) -> None:
         until = timeline.now()
         began = timeline.moment("--since", since)
-        if name is not None and not timeline.events(name).exists():
+        if name is not None and not timeline.knows(name):
             operations.check_names([name])
         happened = timeline.events(name).filter(at__gte=began)
         points = timeline.history(name, began, until) if name is not None else []

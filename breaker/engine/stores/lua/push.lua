@@ -5,7 +5,7 @@
         `answering` calls for counts who has yet to answer it (set) and the word that all have (list)
   ARGV  process, sequence, epoch to use if there is none, ms that a process is live, ms of a lease,
         adding, reading, renewing, answering, "<number of the newest write that it has followed>|<host>",
-        JSON list of the minutes that are counted into, ms that they are kept,
+        JSON list of the minutes that are counted into, ms that they are listed,
         then for each hash to add to a JSON list [ms that it is kept, field, count, field, count ...],
         then for each lease its token
   Returns {now in ms, epoch, count of writes, {live processes}, {HGETALL of each hash read}}
@@ -18,7 +18,7 @@ local process, sequence, epoch = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local live_for, lease_for = tonumber(ARGV[4]), tonumber(ARGV[5])
 local adding, reading, renewing = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local answering, worker = tonumber(ARGV[9]), ARGV[10]
-local counted_into, kept_minutes = cjson.decode(ARGV[11]), ARGV[12]
+local counted_into, listed_for = cjson.decode(ARGV[11]), ARGV[12]
 local given = 12
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -54,7 +54,7 @@ if sequence > tonumber(redis.call("GET", applied) or "0") then
   redis.call("SET", applied, sequence, "PX", 2 * longest)
   for _, minute in ipairs(counted_into) do
     redis.call("ZINCRBY", minutes, 1, minute)
-    redis.call("PEXPIRE", minutes, kept_minutes)
+    redis.call("PEXPIRE", minutes, listed_for)
   end
 end
 
