@@ -261,7 +261,9 @@ def _file(name: str, asked: Asked, of: str, form: str) -> HttpResponseBase:
         columns = ("state", "since", "until", "seconds")
     else:
         of = "numbers"
-        rows = (row(point) for point in timeline.history(name, since, until))
+        since = timeline.floor(since, until)
+        was = timeline.spans(name, since, until)  # however many: the page shows them, too
+        rows = (row(point) for point in timeline.history(name, since, until, was=was))
         columns = tuple(row(_NOTHING))
     return exports.answer(rows, file=f"{name.replace(':', '-')}-{of}-{asked.span}", form=form, columns=columns)
 
