@@ -50,6 +50,8 @@ LONGEST = 86_400
 SLOW = 0.5
 """Seconds after which the cache is left alone though it has answered. Its client gives up after 0.1 s by this
 project's settings; a look-up of its name, which no client bounds, may take longer."""
+SAME_FOR = 1.0
+"""Seconds for which an answer that has not changed is not kept again: it would be, at each call of a busy route."""
 PROBE_EVERY = 1.0
 AGAIN_AFTER = 60.0
 """Seconds after which a write whose end nobody knows drops once more: MIFOS may carry it out that late."""
@@ -229,9 +231,13 @@ class Answers:
         if answer.status_code != 200 or not _varies_by_nothing_else(answer):
             self._forget(visit)
             return
-        at, assert_words = visit.asked_at - _age_of(answer), visit.words or {}
-        headers = _dated(_headers(answer), at)
-        kept = Kept(digest=visit.digest, headers=headers, body=answer.content, at=at, words=assert_words)
+        at, before = visit.asked_at - _age_of(answer), visit.kept
+        headers = _headers(answer)
+        same = before is not None and (before.body, before.etag) == (answer.content, headers.get("ETag", ""))
+        if same and before is not None and at - before.at < SAME_FOR:
+            return
+        words = visit.words or {}
+        kept = Kept(digest=visit.digest, headers=_dated(headers, at), body=answer.content, at=at, words=words)
         self._put(visit, kept, seconds)
 
     def _put(self, visit: Visit, kept: Kept, seconds: float) -> None:

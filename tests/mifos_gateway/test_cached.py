@@ -226,6 +226,22 @@ def test_a_text_keeps_its_letters(mifos: FakeMifos) -> None:
     assert ask().text == "Zoë"
 
 
+def test_what_has_not_changed_is_kept_once_a_second(
+    mifos: FakeMifos, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[float] = []
+    memory, write = caches["default"], caches["default"].set
+    monkeypatch.setattr(memory, "set", lambda *what, **more: (written.append(clock.now), write(*what, **more)))
+    began = clock.now
+    for _ in range(12):
+        ask()
+        clock.advance(0.25)
+    assert [round(at - began, 1) for at in written] == [0, 1, 2]
+    mifos.behaviour = body("second")
+    ask()
+    assert len(written) == 4
+
+
 def test_what_one_caller_asks_for_ends_nothing_for_others(
     mifos: FakeMifos, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
