@@ -60,9 +60,9 @@ class MakeUp:
 
     def processes(self) -> set[psutil.Process]:
         """All that it has started, remembered when they lose their parent."""
-        if self.root.is_running():
+        with contextlib.suppress(psutil.NoSuchProcess):
             self.seen |= set(self.root.children(recursive=True))
-        return {process for process in self.seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE}
+        return {process for process in self.seen if _lives(process)}
 
     def named(self, part: str) -> psutil.Process:
         """The oldest of that name: gunicorn's master before its workers."""
@@ -123,6 +123,13 @@ class MakeUp:
             left = [(each.pid, each.status(), each.cmdline()) for each in self.processes()]
             pytest.fail(f"make: {self.make.poll()}, left after 15 s: {left}\n{self.log}")
         return time.monotonic() - began
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
 
 
 @pytest.fixture(scope="module")

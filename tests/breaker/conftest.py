@@ -62,6 +62,7 @@ def house(monkeypatch: pytest.MonkeyPatch) -> House:
     made = House()
     monkeypatch.setattr(registry, "_circuits", {})
     monkeypatch.setattr(registry, "_sync", made.here)
+    monkeypatch.setattr(registry, "own", set(registry.own))
     return made
 
 
