@@ -1,5 +1,6 @@
 """A real gateway for acceptance tests: gunicorn, its workers, its commands, its log."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -120,7 +121,9 @@ class Gateway:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Its exit code; a SIGKILL takes the workers too, so that no test leaves any."""
-        workers = [psutil.Process(pid) for pid in self.workers] if self.process.poll() is None else []
+        workers: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that ends meanwhile
+            workers = psutil.Process(self.process.pid).children() if self.process.poll() is None else []
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
@@ -129,6 +132,6 @@ class Gateway:
             self.process.kill()
             self.process.wait()
         for worker in workers:
-            if worker.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
         return self.process.returncode
