@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import math
 import os
 import secrets
 import threading
@@ -245,7 +246,7 @@ class Answers:
         if sealed is None:
             self._forget(visit)
         else:
-            _cache().set(visit.slot, sealed, timeout=seconds)
+            _cache().set(visit.slot, sealed, timeout=math.ceil(seconds))
 
     def _forget(self, visit: Visit) -> None:
         if visit.kept is not None:
