@@ -81,16 +81,25 @@ class Cached(Fallback):
         visit = call.visit
         if visit is None:
             return answer
-        if answer.status_code != 304 or visit.kept is None:
-            if answer.status_code != 304:
-                answers.keep(visit, answer, seconds=seconds)
-            return answer
+        if answer.status_code != 304:
+            answers.keep(visit, answer, seconds=seconds)
+        elif visit.kept is not None:
+            return self._unchanged(call, visit, answer, seconds=seconds)
+        return answer
+
+    def _unchanged(self, call: Call, visit: Visit, answer: requests.Response, *, seconds: float) -> requests.Response:
+        """A 304, which only goes to a caller who has asked for one."""
+        assert visit.kept is not None
         etag = visit.kept.etag
-        if _asks_whether_changed(call) and answer.headers.get("ETag", etag) == etag:
+        is_kept = bool(etag) and matches(answer.headers.get("ETag", etag), etag)  # a proxy may have made it weak
+        if _asks_whether_changed(call):
+            if not is_kept:
+                answers.forget(visit)  # it names another than we asked about
+                return _without_a_call(visit, call)
             made: Any = answers.confirm(visit, answer, seconds=seconds).answer()
             made.provenance = MIFOS
             return made  # type: ignore[no-any-return]
-        if etag and answer.headers.get("ETag") == etag and matches(_header(call, "if-none-match"), etag):
+        if is_kept and "ETag" in answer.headers and matches(_header(call, "if-none-match"), etag):
             answers.confirm(visit, answer, seconds=seconds)
         return answer
 

@@ -8,9 +8,8 @@ default, and a call fails fast. What a strategy returns is the body of a 200 in 
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -34,6 +33,8 @@ __all__ = ["MIFOS", "Cached", "Custom", "FailFast", "Fallback", "Placeholder", "
 
 T = TypeVar("T")
 HEADER = "X-Fallback"
+_OF_PROXIES = (408, 502, 503, 504)
+"""Statuses of who stands before MIFOS, which may go on all the same."""
 READS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -73,19 +74,16 @@ def cached_in(instead: Fallback) -> Cached | None:
     return None
 
 
-@contextlib.contextmanager
-def dropping(call: Call) -> Iterator[None]:
-    """A call that goes out: if it writes, what is kept of what it may change counts no longer."""
+def sent(call: Call, send: Callable[[], requests.Response]) -> requests.Response:
+    """Send a call. If it writes, what is kept of what it may change counts no longer, from before it goes out."""
     if call.method in READS or not (answers.used or _configured().keeps):
-        yield
-        return
+        return send()
     target = targets.parse(call.target)
     if call.method == "POST" and resources.only_reads(target.path, target.query):
-        yield
-        return
+        return send()
     answers.drop(target.path)
     try:
-        yield
+        answer = send()
     except GatewayError as error:
         if error.sent is not False:
             answers.drop(target.path, again=True)
@@ -93,7 +91,8 @@ def dropping(call: Call) -> Iterator[None]:
     except BaseException:
         answers.drop(target.path, again=True)
         raise
-    answers.drop(target.path)  # what was read meanwhile may be of before
+    answers.drop(target.path, again=answer.status_code in _OF_PROXIES)  # what was read meanwhile may be of before
+    return answer
 
 
 def answer(

@@ -157,10 +157,12 @@ class Guard:
             bulkhead.renew()
 
     def _send(self, call: Call, timeout: float) -> requests.Response:
-        with fallbacks.dropping(call):
+        def send() -> requests.Response:
             return self._client.send(
                 call.user, call.method, call.target, headers=call.headers, body=call.body, timeout=timeout
             )
+
+        return fallbacks.sent(call, send)
 
     def _tell_if_credentials_rejected(self, answer: requests.Response, user: User) -> None:
         try:

@@ -14,6 +14,7 @@ Nothing here raises, and a call waits for a cache that hangs once: then it is le
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import math
@@ -148,8 +149,8 @@ class Answers:
     def begin(self) -> None:
         """Anew, in a new process."""
         self.away = False
-        self._owed: dict[str, float] = {}
-        """Family to when it is to be dropped."""
+        self._owed: set[tuple[float, str]] = set()
+        """When which family is to be dropped; one may be owed at several times."""
         self._lock = threading.Lock()
         self._wakes = threading.Event()
         self._payer: threading.Thread | None = None
@@ -174,6 +175,9 @@ class Answers:
         self._patiently(lambda: self._put(visit, kept, seconds), None)
         return replace(visit, kept=kept)
 
+    def forget(self, visit: Visit) -> None:
+        self._patiently(lambda: self._forget(visit), None)
+
     def drop(self, path: str, *, again: bool = False) -> None:
         """Count what a write to that path may have changed no longer: now, or as soon as the cache is there.
 
@@ -182,33 +186,40 @@ class Answers:
         self.used = True
         families = resources.changed_by(path)
         self._owe(families, at=float("-inf"))
-        self._patiently(self.pay, None)
+        if not self.away:
+            with contextlib.suppress(Exception):  # then it has been left alone, and the debt stays
+                self.pay()
         if again:
-            self._owe(families, at=self._monotonic() + AGAIN_AFTER)
+            self._owe(families, at=math.ceil(self._monotonic() + AGAIN_AFTER))  # whole seconds: so many debts at most
 
     def pay(self) -> bool:
         """Delete the words of what is due; whether nothing is any more. Raises what the cache raises."""
         with self._lock:  # to the end: who owes the same may go on only when it is paid
-            due = [family for family, at in self._owed.items() if at <= self._monotonic()]
-            if due and not self.away:
-                self._delete(due)
+            if not self.away:
+                self._delete(self._due())
             return not self._owed
 
     def probe(self) -> None:
         """Is the cache back? Then pay, and let calls ask it again. Raises what the cache raises."""
         _cache().get(_word(resources.REFERENCE))
         with self._lock:
-            self._delete([family for family, at in self._owed.items() if at <= self._monotonic()])
+            self._delete(self._due())
             self.away = False
         log.warning("Answers of MIFOS are kept again")
 
-    def _delete(self, families: list[str]) -> None:
+    def _due(self) -> set[tuple[float, str]]:
+        now = self._monotonic()
+        return {debt for debt in self._owed if debt[0] <= now}
+
+    def _delete(self, debts: set[tuple[float, str]]) -> None:
+        if not debts:
+            return
         try:
-            _cache().delete_many([_word(family) for family in families])
+            _cache().delete_many([_word(family) for family in sorted({family for _, family in debts})])
         except Exception as error:
             self._leave_alone(type(error).__name__)  # before the next writer gets the lock
             raise
-        self._owed = {family: at for family, at in self._owed.items() if family not in families}
+        self._owed = self._owed - debts
 
     # -- the cache -----------------------------------------------------------------------------------------------------
 
@@ -253,9 +264,9 @@ class Answers:
             _cache().delete(visit.slot)
 
     def _patiently(self, ask: Callable[[], T], otherwise: T) -> T:
-        return otherwise if self.away else self._measured(ask, otherwise)
-
-    def _measured(self, ask: Callable[[], T], otherwise: T | None = None) -> T:
+        if self.away:
+            self._wake()  # lest the thread that looks for it has died, or never came to life
+            return otherwise
         began = self._monotonic()
         try:
             answered = ask()
@@ -264,7 +275,7 @@ class Answers:
                 self._leave_alone(type(error).__name__)
             else:
                 log.warning("An answer of MIFOS could not be kept (%s)", type(error).__name__)
-            return otherwise  # type: ignore[return-value]
+            return otherwise
         if self._monotonic() - began > SLOW:
             self._leave_alone("it is slow")
         return answered
@@ -279,16 +290,17 @@ class Answers:
 
     def _owe(self, families: Iterable[str], *, at: float) -> None:
         with self._lock:
-            for family in families:
-                self._owed[family] = min(at, self._owed.get(family, at))
+            self._owed = self._owed | {(at, family) for family in families}
         if at > float("-inf") or self.away:
             self._wake()
 
     def _wake(self) -> None:
         self._wakes.set()
         if self._threads and (self._payer is None or not self._payer.is_alive()):
-            self._payer = threading.Thread(target=self._pay_for_ever, name="kept-answers", daemon=True)
-            self._payer.start()
+            payer = threading.Thread(target=self._pay_for_ever, name="kept-answers", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no more threads, or the process ends; the next call tries again
+                payer.start()
+                self._payer = payer
 
     def _pay_for_ever(self) -> None:
         while True:
@@ -300,13 +312,17 @@ class Answers:
                 except Exception as error:
                     if not self.away:
                         self._leave_alone(type(error).__name__)
-                time.sleep(PROBE_EVERY)
+                if self.away:
+                    time.sleep(PROBE_EVERY)
+                else:
+                    self._wakes.wait(PROBE_EVERY)
+                    self._wakes.clear()
 
     def finish(self) -> None:
         """At the process's end: what can be paid, at once."""
         if self._owed:
             try:
-                self._delete(list(self._owed))
+                self._delete(set(self._owed))
             except Exception as error:
                 log.warning("Kept answers that writes have changed were not dropped (%s)", type(error).__name__)
 
@@ -388,7 +404,8 @@ def _digest(call: Call, query: str) -> str:
     said = sorted((name.lower(), value) for name, value in call.headers.items() if name.lower() not in _UNKEYED)
     pairs = sorted(parse_qsl(query, keep_blank_values=True, encoding="latin-1"), key=lambda pair: pair[0])
     path = api_path(call.target).partition("?")[0]
-    asked = json.dumps([_mifos(), call.user, path, pairs, said])
+    who = getattr(settings, "MIFOS", {}).get(f"{call.user.upper()}_USERNAME")
+    asked = json.dumps([_mifos(), call.user, who, path, pairs, said])
     return salted_hmac("mifos_gateway.kept", asked, algorithm="sha256").hexdigest()
 
 
@@ -404,11 +421,14 @@ def _word(family: str) -> str:
 
 def _make_word(name: str) -> str:
     """None was there: dropped, or evicted. Whoever comes first makes it, so that nothing older counts."""
-    _cache().add(name, secrets.token_hex(8), timeout=None)
-    if not (word := _text(_cache().get(name))):
-        _cache().delete(name)  # what lies there is not ours
-        raise ConnectionError("the cache keeps nothing")  # or hides that it is away
-    return word
+    for _ in range(3):  # a write may delete it just then
+        _cache().add(name, secrets.token_hex(8), timeout=None)
+        found = _cache().get(name)
+        if word := _text(found):
+            return word
+        if found is not None:
+            _cache().delete(name)  # what lies there is not ours
+    raise ConnectionError("the cache keeps nothing")  # or hides that it is away
 
 
 def _text(given: Any) -> str:

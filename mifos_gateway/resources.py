@@ -9,6 +9,7 @@ Coarse, and never too narrow: what is not named here may be changed by every wri
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qsl
 
 REFERENCE, ACCOUNTS = "reference", "accounts"
 
@@ -28,8 +29,14 @@ _ACCOUNTS = frozenset(
         *("standinginstructions", "tellers"),
     )
 )
-_READS = re.compile(r"(search/advance|clients/search|.*/query|.*/preview)", re.IGNORECASE)
-_READING = re.compile(r"(^|&)command=(calculateLoanSchedule|generateCollectionSheet)(&|$)")
+_READS = re.compile(
+    r"search/advance|clients/search|datatables/[^/]+/query|savingsaccounts/[^/]+/transactions/query", re.IGNORECASE
+)
+_READING = {
+    "calculateLoanSchedule": re.compile(r"loans", re.IGNORECASE),
+    "generateCollectionSheet": re.compile(r"collectionsheet|(groups|centers)/[0-9]+", re.IGNORECASE),
+}
+"""Commands that ask, and where: elsewhere MIFOS takes no notice of them, and writes."""
 
 
 def shown_by(path: str) -> tuple[str, ...]:
@@ -46,8 +53,12 @@ def changed_by(path: str) -> tuple[str, ...]:
 
 
 def only_reads(path: str, query: str) -> bool:
-    """Whether a POST there asks and changes nothing."""
-    return _READS.fullmatch(path) is not None or _READING.search(query) is not None
+    """Whether a POST there asks and changes nothing. Of several commands MIFOS takes one, and nobody knows which."""
+    commands = [value for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() == "command"]
+    if not commands:
+        return _READS.fullmatch(path) is not None
+    where = _READING.get(commands[0]) if len(commands) == 1 else None
+    return where is not None and where.fullmatch(path) is not None
 
 
 def _root(path: str) -> str:

@@ -384,7 +384,7 @@ def test_nobody_gets_what_is_anothers(mifos: FakeMifos, other: dict[str, Any]) -
         ask(**other)
 
 
-@pytest.mark.parametrize("what", ["TENANT_ID", "BASE_URL"])
+@pytest.mark.parametrize("what", ["TENANT_ID", "BASE_URL", "MAKER_USERNAME"])
 def test_nobody_gets_what_is_another_tenants(mifos: FakeMifos, settings: Any, what: str) -> None:
     ask()
     settings.MIFOS = {**settings.MIFOS, what: "other"}
@@ -483,6 +483,11 @@ def test_a_former_secret_key_still_reads(settings: Any) -> None:
         ("clients/1", "search/advance", False),
         ("clients/1", "loans?command=calculateLoanSchedule", False),
         ("clients/1", "loans?command=calculateLoanSchedules", True),
+        ("offices", "offices?command=calculateLoanSchedule", True),
+        ("clients/1", "loans/1?command=approve&command=calculateLoanSchedule", True),
+        ("clients/1", "loans?command=calculateLoanSchedule&%63ommand=x", True),
+        ("clients/1", "clients/1/query", True),
+        ("clients/1", "groups/1?command=generateCollectionSheet", False),
     ],
 )
 def test_a_write_drops_what_it_may_have_changed(
@@ -553,6 +558,73 @@ def test_a_write_whose_end_nobody_knows_drops_once_more(mifos: FakeMifos, clock:
     mifos.behaviour = GONE
     with pytest.raises(MifosUnavailable):
         ask("clients/1")
+
+
+def test_another_write_does_not_pay_what_is_owed_for_later(
+    mifos: FakeMifos, clock: Clock, answers: kept.Answers
+) -> None:
+    mifos.behaviour = MifosTimeout("Too slow.", sent="unknown")
+    with pytest.raises(MifosTimeout):
+        maker.put("clients/1", json={})
+    mifos.behaviour = mifos_answer()
+    clock.advance(5)
+    maker.put("clients/1", json={})
+    ask("clients/1")
+    clock.advance(kept.AGAIN_AFTER)
+    assert answers.pay() is True
+    mifos.behaviour = GONE
+    with pytest.raises(MifosUnavailable):
+        ask("clients/1")
+
+
+def test_so_it_is_of_one_that_was_written_while_the_cache_was_away(
+    clock: Clock, answers: kept.Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[[], Any] = kept._cache
+    monkeypatch.setattr(kept, "_cache", Away)
+    answers.drop("clients/1", again=True)
+    monkeypatch.setattr(kept, "_cache", real)
+    answers.probe()
+    assert answers.pay() is False
+    clock.advance(kept.AGAIN_AFTER + 1)
+    assert answers.pay() is True
+
+
+@pytest.mark.parametrize("status", [408, 502, 503, 504])
+def test_a_proxys_answer_to_a_write_is_no_end(mifos: FakeMifos, answers: kept.Answers, status: int) -> None:
+    mifos.behaviour = mifos_answer(status)
+    maker.put("clients/1", json={})
+    answers.drop("clients/1")
+    assert answers.pay() is False
+
+
+def test_a_word_that_a_write_deletes_just_then_is_made_again(
+    mifos: FakeMifos, answers: kept.Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, read, missed = caches["default"], caches["default"].get, []
+
+    def get(key: str, *more: Any, **named: Any) -> Any:
+        if ":word:" in key and not more and len(missed) < 2:
+            missed.append(key)
+            memory.delete(key)
+        return read(key, *more, **named)
+
+    monkeypatch.setattr(memory, "get", get)
+    ask()
+    assert (answers.away, len(missed)) == (False, 2)
+
+
+def test_a_process_that_can_have_no_thread_fails_no_call(mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    answers = kept.Answers()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(kept, "_cache", Away)
+    answers.drop("clients", again=True)
+    monkeypatch.undo()
+    assert answers._patiently(lambda: "asked", "not asked") == "not asked"
+    wait_for(lambda: not answers.away, "the next call has started it")
 
 
 def test_what_is_read_while_a_write_runs_is_not_kept(mifos: FakeMifos) -> None:
@@ -637,9 +709,7 @@ def test_a_callers_own_question_goes_to_mifos_as_it_is(mifos: FakeMifos, clock: 
     assert ask().headers["Age"] == "0"
 
 
-@pytest.mark.parametrize(
-    "asked", [{"If-None-Match": '"2"'}, {"If-Modified-Since": "Mon, 23 Nov 2026 14:23:09 GMT"}, {}]
-)
+@pytest.mark.parametrize("asked", [{"If-None-Match": '"2"'}, {"If-Modified-Since": "Mon, 23 Nov 2026 14:23:09 GMT"}])
 def test_a_304_of_what_is_not_kept_confirms_nothing(mifos: FakeMifos, clock: Clock, asked: dict[str, str]) -> None:
     mifos.behaviour = body("first", ETag='"1"')
     ask()
@@ -648,6 +718,26 @@ def test_a_304_of_what_is_not_kept_confirms_nothing(mifos: FakeMifos, clock: Clo
     assert ask(headers=asked).status_code == 304
     mifos.behaviour = GONE
     assert ask().headers["Age"] == "100"
+
+
+def test_a_304_that_names_another_goes_to_nobody_who_has_not_asked(mifos: FakeMifos, clock: Clock) -> None:
+    mifos.behaviour = body("first", ETag='"1"')
+    ask()
+    clock.advance(100)
+    mifos.behaviour = mifos_answer(304, b"", {"ETag": '"2"'})
+    answer = ask()
+    assert (answer.status_code, told(answer), answer.headers["Age"]) == (200, ("first", "cache"), "100")
+    mifos.behaviour = body("second", ETag='"2"')
+    assert ask().text == "second"
+    assert "If-None-Match" not in mifos.last["headers"]
+
+
+def test_a_304_of_a_proxy_that_weakens_tags_confirms(mifos: FakeMifos, clock: Clock) -> None:
+    mifos.behaviour = body("first", ETag='W/"1"')
+    ask()
+    clock.advance(100)
+    mifos.behaviour = mifos_answer(304, b"", {"ETag": '"1"'})
+    assert (told(ask()), ask().headers["Age"]) == (("first", "mifos"), "0")
 
 
 def test_a_304_tells_its_age_too(mifos: FakeMifos, clock: Clock) -> None:
