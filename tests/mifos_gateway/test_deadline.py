@@ -21,7 +21,7 @@ from mifos_gateway.errors import MifosTimeout, MifosUnavailable
 from tests.mifos_gateway.peer import OK, Connection, Peer, Script, answer, config, serving
 
 LIMIT = 0.3
-SLACK = 0.25
+SLACK = 0.5  # the other half of the suite wants the same two cores; a limit that is not kept is late by seconds
 """What a starved machine may add; the overshoot itself is measured by `make bench`."""
 HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
