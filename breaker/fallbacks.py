@@ -98,7 +98,7 @@ class Placeholder(Fallback):
 
     def __init__(self, value: Any, *, failures: bool = True) -> None:
         self._make = taking_what_it_needs(value) if callable(value) else None
-        self.is_async = _is_async(value)
+        self.is_async = is_async(value)
         self._value = value
         self.failures = failures
 
@@ -113,7 +113,7 @@ class Custom(Fallback):
         functools.update_wrapper(self, function, updated=())  # its attributes are not ours, nor is its signature
         del self.__wrapped__  # type: ignore[attr-defined]
         self._function = taking_what_it_needs(function)
-        self.is_async = _is_async(function)
+        self.is_async = is_async(function)
         self.failures = failures
 
     def answer(self, call: Any, error: Exception) -> Any:
@@ -184,8 +184,8 @@ def strategy(given: Any) -> Fallback:
     return Custom(given)
 
 
-def _is_async(function: Any) -> bool:
-    return iscoroutinefunction(function) or iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
+def is_async(function: Any) -> bool:
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004 - read
 
 
 def parted(fault: Exception, error: Exception) -> Exception:

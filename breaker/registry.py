@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any, NoReturn
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import markcoroutinefunction
 
 from breaker import conf
 from breaker.engine.circuit import CallRejected, Permit, SharedCircuitBreaker
@@ -24,7 +24,7 @@ from breaker.engine.policy import Policy, PolicyError, check_name
 from breaker.engine.stores.redis import RedisStore
 from breaker.engine.sync import Sync
 from breaker.engine.window import Outcome
-from breaker.fallbacks import Answered, Fallback, parted, strategy
+from breaker.fallbacks import Answered, Fallback, is_async, parted, strategy
 
 __all__ = ["Call", "Guarded", "Labels", "create_circuit_breaker", "get_breaker", "registry"]
 
@@ -126,7 +126,7 @@ class Guarded:
         self.breaker = breaker
         self._func = func
         self._fallback = _strategy(fallback)
-        self._async = _is_async(func)
+        self._async = is_async(_without_partial(func))
         if self._async:
             markcoroutinefunction(self)
         elif func is not None and self._fallback is not None and self._fallback.is_async:
@@ -281,11 +281,6 @@ def _without_partial(func: Any) -> Any:
     while isinstance(func, functools.partial):
         func = func.func
     return func
-
-
-def _is_async(func: Any) -> bool:
-    func = _without_partial(func)
-    return iscoroutinefunction(func) or iscoroutinefunction(getattr(type(func), "__call__", None))  # noqa: B004 - read
 
 
 def _make_sync() -> Sync:
