@@ -102,6 +102,13 @@ VARIABLES = (
     Variable("GATEWAY_CACHED_ROUTES", values.seconds_by_pattern),
     Variable("GATEWAY_CACHED_BYTES", whole(2**20, 2**40), str(64 * 2**20)),
     Variable("GATEWAY_CACHED_ENTRY_BYTES", whole(1024, 2**30), str(64 * 2**10)),
+    Variable("GATEWAY_DEFERRED_ROUTES", values.seconds_by_rule),
+    Variable("GATEWAY_DEFERRED_LET_DIRECT_PASS", boolean, "false"),
+    Variable("GATEWAY_DEFERRED_RATE", values.rate, "20"),
+    Variable("GATEWAY_DEFERRED_THREADS", whole(1, 256), "8"),
+    Variable("GATEWAY_DEFERRED_DAYS", whole(1, 3660), "30"),
+    Variable("GATEWAY_IDEMPOTENCY_DAYS", whole(1, 3660), "7"),
+    Variable("GATEWAY_MIFOS_PURGE_DAYS", whole(1, 36600), "30"),
     Variable("GATEWAY_PAYLOAD_KEYS", values.fernet_keys, secret=True),  # default: one from DJANGO_SECRET_KEY
     # The log
     Variable("LOG_FORMAT", values.one_of("plain", "json"), "plain"),
@@ -179,6 +186,7 @@ def is_given(name: str, saved: Mapping[str, str] | None = None) -> bool:
 def judge(found: Mapping[str, Any]) -> list[str]:
     """What the apps say of their options, where the table has let them pass."""
     from breaker.engine.policy import Policy, PolicyError
+    from mifos_gateway.outbox.rules import DeferredRule
     from mifos_gateway.routes import RouteError, Rules
 
     problems, defaults = [], Policy()
@@ -202,6 +210,11 @@ def judge(found: Mapping[str, Any]) -> list[str]:
             Rules([f"GET {pattern}"])
         except RouteError as error:
             problems.append(f"GATEWAY_CACHED_ROUTES: {error}")
+    for rule in found["GATEWAY_DEFERRED_ROUTES"] or {}:
+        try:
+            DeferredRule.parse(rule)
+        except RouteError as error:
+            problems.append(f"GATEWAY_DEFERRED_ROUTES: {error}")
     return problems
 
 

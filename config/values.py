@@ -97,6 +97,29 @@ def seconds_by_pattern(value: str) -> dict[str, int]:
     return found
 
 
+def seconds_by_rule(value: str) -> dict[str, int | None]:
+    """`POST clients,POST loans/*=600`: rules, each with a time to live in seconds or without."""
+    found: dict[str, int | None] = {}
+    for word in words(value):
+        rule, _, given = word.rpartition("=")
+        if rule and re.fullmatch(r"\s*[0-9]{1,8}\s*", given):
+            if not int(given):
+                raise ValidationError(
+                    f"a time to live of 0 defers nothing: leave {rule.strip()} out, or give it seconds"
+                )
+            found[rule.strip()] = int(given)
+        else:
+            found[word] = None
+    return found
+
+
+def rate(value: str) -> float:
+    number = _decimal(value)
+    if number is None or not 0 < number <= 10_000:
+        raise ValidationError("a number per second, more than 0 and at most 10000, is allowed")
+    return number
+
+
 def fernet_keys(value: str) -> list[str]:
     found = words(value)
     for key in found:

@@ -15,6 +15,8 @@ from breaker.fallbacks import Fallback
 from breaker.registry import registry
 from mifos_gateway import fallbacks, guard
 from mifos_gateway.conf import GatewaySettings
+from mifos_gateway.outbox import rules
+from mifos_gateway.outbox.rules import DeferredRule
 from mifos_gateway.routes import RouteError, Rule
 
 _DENIED_HINT = (
@@ -27,6 +29,10 @@ _FALLBACKS_HINT = (
 _CACHED_HINT = (
     "Each is a path pattern with seconds, such as {'offices': 600}, or with Cached(max_stale=600) "
     "(GATEWAY_CACHED_ROUTES=offices=600)."
+)
+_DEFERRED_HINT = (
+    "Each is 'METHOD pattern' with seconds or Deferred(ttl=600), such as {'POST loans/*?command=disburse': 600} "
+    "(GATEWAY_DEFERRED_ROUTES=POST clients,POST loans/*?command=disburse=600)."
 )
 _KEPT_BY_ONE = tuple(
     f"django.core.cache.backends.{name}"
@@ -41,6 +47,12 @@ _TYPES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
     "IGNORE_REPLAYS": ("E005", "True or False", lambda value: isinstance(value, bool)),
     "BUSINESS_503_CODES": ("E006", "a list of texts", lambda value: _is_list_of_texts(value)),
     "CACHED_BYTES": ("E013", "a whole number of bytes, at least 1", lambda value: _is_whole(value)),
+    "DEFERRED_LET_DIRECT_PASS": ("E018", "True or False", lambda value: isinstance(value, bool)),
+    "DEFERRED_RATE": ("E019", "a number per second, more than 0", lambda value: _is_positive(value)),
+    "DEFERRED_THREADS": ("E020", "a whole number of threads, at least 1", lambda value: _is_whole(value)),
+    "DEFERRED_DAYS": ("E021", "a whole number of days, at least 1", lambda value: _is_whole(value)),
+    "IDEMPOTENCY_DAYS": ("E022", "a whole number of days, at least 1", lambda value: _is_whole(value)),
+    "MIFOS_PURGE_DAYS": ("E023", "a whole number of days, at least 1", lambda value: _is_whole(value)),
     "CACHED_ENTRY_BYTES": ("E014", "a whole number of bytes, at least 1", lambda value: _is_whole(value)),
 }
 
@@ -56,6 +68,7 @@ def check_gateway(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
         *_wrong_routes(given),
         *_wrong_fallbacks(given),
         *_wrong_cached_routes(given),
+        *_wrong_deferred_routes(given),
         *_wrong_keys(given),
     ]
 
@@ -216,6 +229,36 @@ def _unfit_cache(alias: str) -> Iterator[CheckMessage]:
         yield _warning("W006", text, "Take a cache without IGNORE_EXCEPTIONS (GATEWAY['CACHE_ALIAS']).")
 
 
+def _wrong_deferred_routes(given: dict[str, Any]) -> Iterator[CheckMessage]:
+    named = given.get("DEFERRED_ROUTES")
+    if named is not None and not isinstance(named, dict) and not _is_list_of_texts(named):
+        yield _error("E017", f"settings.GATEWAY['DEFERRED_ROUTES'] is {named!r}", f"Make it a dict. {_DEFERRED_HINT}")
+        return
+    purged: Any = given.get("MIFOS_PURGE_DAYS")
+    days = purged if _is_whole(purged) else GatewaySettings().mifos_purge_days
+    for rule, value in rules.by_rule(named or {}).items():
+        try:
+            DeferredRule.parse(rule)
+            deferred = rules.route(value)
+            if (deferred.ttl or 0) > days * 86_400:
+                raise ValueError(
+                    f"a time to live of {deferred.ttl:g} s is beyond the {days} days after which MIFOS forgets keys "
+                    "(GATEWAY_MIFOS_PURGE_DAYS): what is sent again then would be done again"
+                )
+        except ValueError as error:
+            yield _error("E017", f"settings.GATEWAY['DEFERRED_ROUTES'][{rule!r}]: {error}", _DEFERRED_HINT)
+            continue
+        if not deferred.safe and rules.never_honours_keys(rule):
+            text = f"settings.GATEWAY['DEFERRED_ROUTES'][{rule!r}]: MIFOS looks at no keys there, so it is not deferred"
+            yield _warning("W007", text, "Take it out; or, if doing it twice does no harm, Deferred(safe=True).")
+    kept: Any
+    known: Any
+    kept, known = (given.get(key) for key in ("DEFERRED_DAYS", "IDEMPOTENCY_DAYS"))
+    if _is_whole(kept) and _is_whole(known) and kept < known:
+        text = f"settings.GATEWAY: what has ended is deleted after {kept} days, and its key known for {known}"
+        yield _error("E024", text, "Make DEFERRED_DAYS at least IDEMPOTENCY_DAYS (GATEWAY_DEFERRED_DAYS).")
+
+
 def _wrong_keys(given: dict[str, Any]) -> Iterator[CheckMessage]:
     try:
         for key in given.get("PAYLOAD_KEYS") or ():
@@ -227,6 +270,10 @@ def _wrong_keys(given: dict[str, Any]) -> Iterator[CheckMessage]:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _is_list_of_texts(value: Any) -> bool:

@@ -32,6 +32,13 @@ class GatewaySettings:
     cache_alias: str = "default"  # of settings.CACHES, where answers are kept
     cached_entry_bytes: int = 64 * 2**10  # of one answer, compressed and encrypted
     cached_bytes: int = 64 * 2**20  # of all
+    deferred_routes: Mapping[str, Any] | tuple[str, ...] = field(default_factory=dict)  # see mifos_gateway.outbox.rules
+    deferred_let_direct_pass: bool = False  # of the same order as what was deferred
+    deferred_rate: float = 20.0  # sent per second and runner, at most
+    deferred_threads: int = 8  # of a runner
+    deferred_days: int = 30  # until what has ended is deleted
+    idempotency_days: int = 7  # for so long a key is remembered
+    mifos_purge_days: int = 30  # after so many MIFOS forgets keys; no request lives longer
     payload_keys: tuple[str, ...] = ()  # Fernet's; see mifos_gateway.vault
 
 

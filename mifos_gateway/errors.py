@@ -182,10 +182,10 @@ def _classify_answer(response: Answer, rules: OutcomeRules) -> Outcome:
 
 
 def _is_business_refusal(body: bytes, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(code, pattern) for code in _globalisation_codes(body) for pattern in patterns)
+    return any(fnmatchcase(code, pattern) for code in globalisation_codes(body) for pattern in patterns)
 
 
-def _globalisation_codes(body: bytes) -> list[str]:
+def globalisation_codes(body: bytes) -> list[str]:
     """The codes of Fineract's error JSON: the reason is in the first of `errors`, older answers have it on top."""
     if len(body) > _LARGEST_ERROR_BODY:
         return []

@@ -20,6 +20,7 @@ from breaker.fallbacks import Chain, Custom, FailFast, Fallback, Placeholder, fa
 from mifos_gateway import conf, resources, targets
 from mifos_gateway.cached import MIFOS, Cached
 from mifos_gateway.client import answer_of
+from mifos_gateway.deferred import Deferred
 from mifos_gateway.errors import GatewayError, InvalidCall
 from mifos_gateway.kept import answers
 from mifos_gateway.routes import Rule, Rules
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from mifos_gateway.guard import Call
 
-__all__ = ["MIFOS", "Cached", "Custom", "FailFast", "Fallback", "Placeholder", "fallback"]
+__all__ = ["MIFOS", "Cached", "Custom", "Deferred", "FailFast", "Fallback", "Placeholder", "fallback"]
 
 T = TypeVar("T")
 HEADER = "X-Fallback"
@@ -40,6 +41,33 @@ READS = ("GET", "HEAD", "OPTIONS")
 
 def configured(call: Call) -> Fallback | None:
     """What the settings say of such a call; None: nothing."""
+    chosen = _configured_for(call)
+    if call.write is None or call.write.deferred is None:
+        return chosen
+    return call.write.deferred if chosen is None else first(call.write.deferred, chosen)
+
+
+def deferring(breaker: str, method: str, path: str) -> Deferred | None:
+    """The strategy that takes such writes for later, where the fallbacks of its route or breaker hold one."""
+    told = _configured()
+    chosen = (_first(told.routes, method, path) if told.routes else None) or told.breakers.get(breaker)
+    return deferred_in(chosen) if chosen is not None else None
+
+
+def first(deferred: Deferred, others: Fallback) -> Fallback:
+    """A chain in which the caller's wish to have it done later comes before what else there is."""
+    rest = [
+        one for one in (others.strategies if isinstance(others, Chain) else [others]) if not isinstance(one, Deferred)
+    ]
+    return Chain(deferred, *rest) if rest else deferred
+
+
+def deferred_in(instead: Fallback) -> Deferred | None:
+    strategies = instead.strategies if isinstance(instead, Chain) else (instead,)
+    return next((one for one in strategies if isinstance(one, Deferred)), None)
+
+
+def _configured_for(call: Call) -> Fallback | None:
     told = _configured()
     if not (told.routes or told.cached):
         return told.breakers.get(call.breaker)

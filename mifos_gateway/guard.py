@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from mifos_gateway.cached import Cached
     from mifos_gateway.kept import Visit
+    from mifos_gateway.outbox.intake import Write
 
 log = logging.getLogger("gateway")
 
@@ -58,6 +59,8 @@ class Call:
     """What the caller says of answers that were kept."""
     visit: Visit | None = None
     """What is kept of it, once somebody has looked."""
+    write: Write | None = None
+    """What is known of it besides, when it writes and may be deferred."""
 
     @property
     def breaker(self) -> str:

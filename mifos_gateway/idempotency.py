@@ -16,6 +16,12 @@ LONGEST_RAW_KEY = 50  # MIFOS's column
 
 def key_for_mifos(key: str, *, consumer: str, client: str, method: str, target: Target, raw: bool = False) -> str:
     """43 characters that no other consumer, client, method, path, query or key gives; the key itself when `raw`."""
+    check(key, raw=raw)
+    return key if raw else identity(key, consumer=consumer, client=client, method=method, target=target)
+
+
+def check(key: str, *, raw: bool = False) -> None:
+    """Raises InvalidIdempotencyKey."""
     if not key.strip() or not key.isascii() or not key.isprintable():
         raise InvalidIdempotencyKey("An Idempotency-Key is printable ASCII and not blank.")
     if "," in key:  # so servers hand over two headers: which one the caller means to repeat by cannot be known
@@ -23,7 +29,16 @@ def key_for_mifos(key: str, *, consumer: str, client: str, method: str, target: 
     longest = LONGEST_RAW_KEY if raw else LONGEST_KEY
     if len(key) > longest:
         raise InvalidIdempotencyKey(f"An Idempotency-Key is at most {longest} characters.")
-    return key if raw else _digest(consumer, client, method, target.canonical, key)
+
+
+def identity(key: str, *, consumer: str, client: str, method: str, target: Target) -> str:
+    """What makes two writes one: 43 characters."""
+    return _digest(consumer, client, method, target.canonical, key)
+
+
+def renewed(identity: str, serial: int) -> str:
+    """Another key for the same write, where MIFOS has burnt the one before."""
+    return _digest(identity, str(serial))
 
 
 def _digest(*parts: str) -> str:

@@ -80,6 +80,7 @@ _ERRORS = {
         error_example("INVALID_BODY", "The request's body could not be read.", **_NOT_SENT),
         error_example("INVALID_CALL", "The header Accept holds characters that no header value has.", **_NOT_SENT),
         error_example("INVALID_IDEMPOTENCY_KEY", "An Idempotency-Key is at most 255 characters.", **_NOT_SENT),
+        error_example("INVALID_ORDER_KEY", "An X-Order-Key is at most 255 characters.", **_NOT_SENT),
         error_example("BAD_REQUEST", "The request cannot be understood.", **_NOT_SENT),
     ),
     401: errors(
@@ -122,6 +123,11 @@ _ERRORS = {
             retryAfter=42,
             breaker="MIFOS-Maker-get",
         ),
+        error_example(
+            "OUTBOX_UNAVAILABLE",
+            "What was deferred cannot be looked up at the moment. Please try again.",
+            **_NOT_SENT,
+        ),
         error_example("TOKENS_UNAVAILABLE", "Tokens cannot be checked at the moment. Please try again.", **_NOT_SENT),
     ),
     504: errors(
@@ -130,6 +136,26 @@ _ERRORS = {
         error_example(
             "NOT_CACHED",
             "No answer is kept that the Cache-Control of this call allows; ask without only-if-cached.",
+            **_NOT_SENT,
+        ),
+    ),
+}
+
+_ERRORS_OF_WRITES = {
+    409: errors(
+        "What was deferred comes first; or MIFOS's own 409.",
+        error_example(
+            "DEFERRED_AHEAD",
+            "Deferred requests of the order loans/5 come before this one; wait for them, or ask for this one to be "
+            "deferred as well (Prefer: respond-async).",
+            **_NOT_SENT,
+        ),
+    ),
+    422: errors(
+        "The Idempotency-Key has come with another body; or MIFOS's own 422.",
+        error_example(
+            "IDEMPOTENCY_KEY_REUSED",
+            "This Idempotency-Key has come with another body before; a new request needs a new key.",
             **_NOT_SENT,
         ),
     ),
@@ -179,7 +205,8 @@ _PARAMETERS = [
         str,
         OpenApiParameter.HEADER,
         response=[200],
-        description="Not MIFOS's answer of now, but what the gateway gives instead: cache, placeholder or custom.",
+        description="Not MIFOS's answer of now, but what the gateway gives instead: cache, placeholder, custom or "
+        "deferred.",
     ),
     OpenApiParameter(
         "Age", int, OpenApiParameter.HEADER, response=[200, 304], description="Seconds since MIFOS gave this answer."
@@ -191,6 +218,31 @@ _PARAMETERS = [
         response=[200, 304],
         description="`mifos-gateway; hit`: MIFOS was not asked, or gave no answer, and this is what was kept.",
     ),
+]
+
+_PARAMETERS_OF_WRITES = [
+    OpenApiParameter(
+        "Prefer",
+        str,
+        OpenApiParameter.HEADER,
+        description="`respond-async`: where the route may be deferred, a 202 is welcome when MIFOS cannot be asked or "
+        "what was deferred comes first; with `respond-async, wait=0` always.",
+    ),
+    OpenApiParameter(
+        "X-Order-Key",
+        {"type": "string", "minLength": 1, "maxLength": 255},
+        OpenApiParameter.HEADER,
+        description="What is deferred is sent after all that the consumer deferred with the same one. Without it, "
+        "after what was deferred for the same resource and id.",
+    ),
+    OpenApiParameter(
+        "Location",
+        str,
+        OpenApiParameter.HEADER,
+        response=[202, 409],
+        description="Of the deferred request; of the first that comes before this one.",
+    ),
+    OpenApiParameter("Preference-Applied", str, OpenApiParameter.HEADER, response=[202]),
 ]
 
 _ANYTHING = {"application/json": OpenApiTypes.OBJECT, "application/octet-stream": OpenApiTypes.BINARY}
@@ -212,6 +264,21 @@ _ANSWER = {
 }
 
 
+_ACCEPTED = {
+    202: OpenApiResponse(
+        OpenApiTypes.OBJECT,
+        description="Accepted for later, and in the database: the deferred request.",
+        examples=[
+            OpenApiExample(
+                "deferred",
+                value={"id": "0d7f5a52-8f3e-4b51-9c55-0f7f6a3b8f10", "status": "queued", "position": 1},
+                response_only=True,
+            )
+        ],
+    )
+}
+
+
 def _summary(method: str) -> str:
     return f"Forward a {method.upper()} to MIFOS"
 
@@ -224,15 +291,16 @@ def _description(key: str) -> str:
 
 
 def _forwarded(method: str) -> Any:
+    writes = method != "get"
     has_body = method in ("post", "put", "patch")
     return extend_schema(
         operation_id=f"mifos_{method}",
         tags=["MIFOS"],
         summary=_summary(method),
         description=_description(method),
-        parameters=_PARAMETERS,
+        parameters=[*_PARAMETERS, *(_PARAMETERS_OF_WRITES if writes else ())],
         request=_ANYTHING if has_body else None,
-        responses={**_ANSWER, **_ERRORS},
+        responses={**_ANSWER, **_ERRORS, **(_ACCEPTED | _ERRORS_OF_WRITES if writes else {})},
         examples=[OpenApiExample("a client", value={"officeId": 1, "firstname": "Asha"}, request_only=True)]
         if has_body
         else [],

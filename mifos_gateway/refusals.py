@@ -10,6 +10,10 @@ GatewayError                     (errors.py has the rest of the tree: what may h
 │   ├── InvalidIdempotencyKey    400 INVALID_IDEMPOTENCY_KEY
 │   ├── InvalidBody              400 INVALID_BODY             the body broke off or is badly framed
 │   ├── RequestTooLarge          413 REQUEST_TOO_LARGE
+│   ├── InvalidOrderKey          400 INVALID_ORDER_KEY
+│   ├── IdempotencyKeyReused     422 IDEMPOTENCY_KEY_REUSED   the key has come with another body
+│   ├── DeferredAhead            409 DEFERRED_AHEAD           what was accepted before it is not done yet
+│   ├── OutboxUnavailable        503 OUTBOX_UNAVAILABLE       the database is away, which holds what was accepted
 │   ├── NotCached                504 NOT_CACHED               only what is kept was asked for (only-if-cached)
 │   └── TokensUnavailable        503 TOKENS_UNAVAILABLE       the database is away and the token is not remembered
 └── ServiceUnavailable           503 SERVICE_UNAVAILABLE      the circuit, its trial, capacity or bulkhead rejects
@@ -60,6 +64,42 @@ class InvalidQuery(Refusal):
 class InvalidIdempotencyKey(Refusal):
     code = "INVALID_IDEMPOTENCY_KEY"
     status = 400
+
+
+class InvalidOrderKey(Refusal):
+    code = "INVALID_ORDER_KEY"
+    status = 400
+
+
+class IdempotencyKeyReused(Refusal):
+    code = "IDEMPOTENCY_KEY_REUSED"
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key has come with another body before; a new request needs a new key.")
+
+
+class DeferredAhead(Refusal):
+    """`location`: of the first that is ahead."""
+
+    code = "DEFERRED_AHEAD"
+    status = 409
+
+    def __init__(self, order_key: str, location: str) -> None:
+        super().__init__(
+            f"Deferred requests of the order {order_key} come before this one; wait for them, or ask for this one to "
+            "be deferred as well (Prefer: respond-async)."
+        )
+        self.headers = {"Location": location}  # type: ignore[misc]
+
+
+class OutboxUnavailable(Refusal):
+    code = "OUTBOX_UNAVAILABLE"
+    status = 503
+    headers = MappingProxyType({"Retry-After": "2"})
+
+    def __init__(self) -> None:
+        super().__init__("What was deferred cannot be looked up at the moment. Please try again.")
 
 
 class InvalidBody(Refusal):

@@ -16,6 +16,7 @@ from breaker import queries
 from mifos_gateway import conf, fallbacks, guard, idempotency, request_id, targets
 from mifos_gateway.cache_control import CacheControl
 from mifos_gateway.errors import InvalidCall
+from mifos_gateway.outbox.preferences import Preference
 
 if TYPE_CHECKING:
     import requests
@@ -63,14 +64,21 @@ class Mifos:
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         fallback: Any = None,
+        deferred: bool = False,
+        order_key: str | None = None,
     ) -> requests.Response:
         """One call; `path` is "clients", "/api/v1/clients" or "v2/clients/search", `json` or `data` its body.
 
         `fallback` answers when MIFOS does not, instead of what the settings say: a strategy of
         `mifos_gateway.fallbacks` or a function `(call, error)`. The answer's `.provenance` then says which:
         "placeholder" or "custom"; it is "mifos" otherwise.
+        `deferred`: a write on a route that may be deferred is accepted for later when MIFOS cannot take it; its answer
+        is then a 202 whose `.provenance` is "deferred". Within a transaction it is accepted as that one commits.
+        `order_key`: to be sent after those of the same key, instead of after those to the same resource.
         Two calls with one `idempotency_key` are one for MIFOS when user, method, path and query are the same too.
         """
+        from mifos_gateway.outbox import intake  # whose models are there only once Django's apps are
+
         method = _method(method)
         instead = fallbacks.chosen(fallback, method)
         target = targets.parse(_with_query(path, params))
@@ -88,6 +96,25 @@ class Mifos:
             )
         kept = CacheControl.parse(_taken(sent_headers, "cache-control"))
         call = guard.Call(self.user, method, target.raw, sent_headers, body, cache_control=kept)
+        write = intake.write_of(
+            method,
+            target,
+            client=self.user,
+            consumer=None,
+            key=idempotency_key,
+            order_key=order_key,
+            preference=Preference(asked=deferred),
+            strategy=fallbacks.deferred_in(instead)
+            if instead
+            else fallbacks.deferring(call.breaker, method, target.path),
+            content_type=_header(sent_headers, "content-type"),
+            request_id=request_id.of_this_call(),
+        )
+        call = intake.with_write(call, write)
+        if (answer := intake.admit(call)) is not None:
+            return answer
+        if instead is not None and call.write is not None and call.write.deferred is not None:
+            instead = fallbacks.first(call.write.deferred, instead)
         return guard.current().call(call, fallback=instead)
 
 
@@ -126,6 +153,10 @@ def _body(json: Any, data: Data | None) -> tuple[bytes | None, str | None]:
 def _taken(headers: dict[str, str], name: str) -> str:
     """A header's value, which is for us and not for MIFOS."""
     return next((headers.pop(each) or "" for each in list(headers) if each.lower() == name), "")
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    return next((value for each, value in headers.items() if each.lower() == name), "")
 
 
 def _headers(content_type: str | None, given: Mapping[str, str] | None) -> dict[str, str]:

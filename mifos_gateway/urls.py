@@ -2,6 +2,7 @@
 
 from django.urls import path, register_converter
 
+from mifos_gateway.deferred_views import DeferredListView, DeferredView, RetryView
 from mifos_gateway.probes import LiveView, ReadyView
 from mifos_gateway.views import MifosView
 
@@ -30,6 +31,9 @@ register_converter(AnythingConverter, "anything")
 urlpatterns = [
     path("mifos/<mifos_client:client>/<anything:path>", MifosView.as_view(), name="mifos"),
     # Without the slash, Django would redirect to the address above.
+    path("deferred-requests", DeferredListView.as_view(), name="deferred-requests"),
+    path("deferred-requests/<uuid:id>", DeferredView.as_view(), name="deferred-request"),
+    path("deferred-requests/<uuid:id>/retry", RetryView.as_view(), name="deferred-request-retry"),
     path("mifos/<mifos_client:client>", MifosView.as_view(schema=None), {"path": ""}),
 ]
 probe_urlpatterns = [

@@ -7,6 +7,7 @@ and its SECRET_KEY_FALLBACKS are read as well.
 from __future__ import annotations
 
 import base64
+import hmac
 from functools import cache
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -33,24 +34,39 @@ def unseal(sealed: bytes) -> bytes:
         raise Unreadable("this cannot be read with the keys that there are") from None
 
 
+def digests(content: bytes) -> list[str]:
+    """What tells it from any other content and says nothing of it: by the key that writes, and by those that read."""
+    return [hmac.digest(key, content, "sha256").hex() for key in _digest_keys()]
+
+
 @cache
 def _vault() -> MultiFernet:
-    keys = conf.gateway().payload_keys or [_derived(one) for one in (settings.SECRET_KEY, *_former())]
-    return MultiFernet([Fernet(key) for key in keys])
+    return MultiFernet([Fernet(key) for key in _keys()])
+
+
+@cache
+def _digest_keys() -> list[bytes]:
+    return [_derived(key.decode(), purpose="digests") for key in _keys()]
+
+
+def _keys() -> list[bytes]:
+    given = [key.encode() for key in conf.gateway().payload_keys]
+    return given or [_derived(one, purpose="payloads") for one in (settings.SECRET_KEY, *_former())]
 
 
 def _former() -> list[str]:
     return list(getattr(settings, "SECRET_KEY_FALLBACKS", []))
 
 
-def _derived(secret: str) -> bytes:
-    derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"mifos-gateway payloads")
+def _derived(secret: str, *, purpose: str) -> bytes:
+    derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"mifos-gateway {purpose}".encode())
     return base64.urlsafe_b64encode(derive.derive(secret.encode()))
 
 
 def _forget(*, setting: str, **_: object) -> None:
     if setting in ("GATEWAY", "SECRET_KEY", "SECRET_KEY_FALLBACKS"):
         _vault.cache_clear()
+        _digest_keys.cache_clear()
 
 
 setting_changed.connect(_forget)

@@ -20,6 +20,7 @@ from mifos_gateway import (
 )
 from mifos_gateway.authentication import ConsumerTokenAuthentication
 from mifos_gateway.errors import GatewayError, classify
+from mifos_gateway.outbox import intake
 from mifos_gateway.refusals import Forbidden, NotAuthenticated, NotCached, RequestTooLarge, RouteDenied
 from mifos_gateway.routes import METHODS
 from mifos_gateway.targets import Target
@@ -62,8 +63,14 @@ class MifosView(APIView):
             body=wire.body(django_request, conf.gateway().max_request_bytes),
             cache_control=wire.cache_control(django_request),
         )
+        call = self._as_write(request, call, current.request_id)
+        answer = intake.admit(call)
         database.release()
-        return wire.answer(_through_guard(call, current), method=method)
+        if answer is None:
+            answer = _through_guard(call, current)
+        else:
+            current.outcome = "deferred"
+        return wire.answer(answer, method=method)
 
     # One each, so that each has a schema of its own.
     def get(self, request: Request, client: guard.User, path: str) -> HttpResponse:
@@ -93,6 +100,23 @@ class MifosView(APIView):
     @property
     def default_response_headers(self) -> dict[str, str]:
         return {}  # an `Allow` of the gateway's would stand for MIFOS's
+
+    def _as_write(self, request: Request, call: guard.Call, request_id: str) -> guard.Call:
+        """With what is known of it if it writes: its key, its order, and whether the caller takes a 202."""
+        consumer: Any = request.user
+        write = intake.write_of(
+            call.method,
+            self.target,
+            client=call.user,
+            consumer=consumer.name,
+            key=request.META.get("HTTP_IDEMPOTENCY_KEY"),
+            order_key=request.META.get("HTTP_X_ORDER_KEY"),
+            preference=wire.preference(request._request),
+            strategy=fallbacks.deferring(call.breaker, call.method, self.target.path),
+            content_type=request.META.get("CONTENT_TYPE", ""),
+            request_id=request_id,
+        )
+        return intake.with_write(call, write)
 
     def _headers(self, request: Request, client: str, request_id: str) -> dict[str, str]:
         headers = wire.headers(request._request, request_id)
@@ -130,7 +154,9 @@ def _through_guard(call: guard.Call, current: exchange.Exchange) -> Any:
     except GatewayError as error:
         current.outcome = "cache" if isinstance(error, NotCached) else classify(None, error).name.lower()
         raise
-    if fallbacks.provenance(answer) != fallbacks.MIFOS:
+    if fallbacks.provenance(answer) == fallbacks.Deferred.provenance:
+        current.outcome = "deferred"
+    elif fallbacks.provenance(answer) != fallbacks.MIFOS:
         current.outcome = "fallback" if fallbacks.HEADER in answer.headers else "cache"
     else:
         current.outcome = classify(answer, None, rules=conf.outcome_rules()).name.lower()

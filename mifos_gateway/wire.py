@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from mifos_gateway import api_errors, fallbacks
 from mifos_gateway.cache_control import UNSAID, CacheControl
 from mifos_gateway.errors import MifosUnavailable
+from mifos_gateway.outbox.preferences import NONE, Preference
 from mifos_gateway.refusals import InvalidBody, InvalidPath, RequestTooLarge
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ RETURNED = (
 """What of MIFOS's headers the caller gets. A list of the useful and not of the harmful: hop-by-hop headers, cookies,
 `WWW-Authenticate` and `Content-Encoding` (the body is decoded) stay here, and so does `Location`, which would lead
 callers around the gateway."""
+
+RETURNED_OF_DEFERRED = ("Location", "Preference-Applied", "Idempotency-Key")
+"""Besides, of the gateway's own 202."""
 
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _SAFE = "/:@!$&'()*+,;=~-._"
@@ -66,6 +70,12 @@ def headers(request: HttpRequest, request_id: str) -> dict[str, str]:
     sent = {name: meta[key] for name, key in FORWARDED.items() if meta.get(key)}
     sent["X-Request-ID"] = sent["X-Correlation-ID"] = request_id
     return sent
+
+
+def preference(request: HttpRequest) -> Preference:
+    """`Prefer` of RFC 7240."""
+    given = request.META.get("HTTP_PREFER")
+    return Preference.parse(given) if given else NONE
 
 
 def cache_control(request: HttpRequest) -> CacheControl:
@@ -130,7 +140,9 @@ def _part(connection: socket.socket) -> None:
 
 
 def _returned(got: requests.Response) -> dict[str, str]:
-    found = ((name, got.headers.get(name)) for name in RETURNED)
+    is_deferred = fallbacks.provenance(got) == fallbacks.Deferred.provenance
+    names = (*RETURNED, *RETURNED_OF_DEFERRED) if is_deferred else RETURNED
+    found = ((name, got.headers.get(name)) for name in names)
     return {name: value for name, value in found if value is not None and _PRINTABLE.fullmatch(value)}
 
 

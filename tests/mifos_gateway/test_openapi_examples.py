@@ -14,6 +14,7 @@ from mifos_gateway import openapi, tokens
 from mifos_gateway.answers import too_large
 from mifos_gateway.client import MifosClient
 from mifos_gateway.errors import MifosTimeout, MifosUnavailable
+from mifos_gateway.outbox import desk
 from mifos_gateway.refusals import ServiceUnavailable
 from mifos_gateway.token_memory import memory
 from tests.mifos_gateway.conftest import Caller, FakeMifos, mifos_answer
@@ -38,8 +39,8 @@ def shown() -> dict[str, Any]:
 class Case:
     """Brings an error about, and gives the answer to it."""
 
-    def __init__(self, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.caller, self.mifos, self.monkeypatch = caller, mifos, monkeypatch
+    def __init__(self, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+        self.caller, self.mifos, self.monkeypatch, self.settings = caller, mifos, monkeypatch, settings
 
     def ask(self, target: str = "clients", method: str = "POST", **more: Any) -> Any:
         more["headers"] = {"X-Request-ID": openapi.REQUEST_ID} | more.get("headers", {})
@@ -63,12 +64,24 @@ class Case:
         self.caller = Caller(token)
         return self.ask(**more)
 
-    def without_database(self) -> Any:
-        def gone(digest: str) -> None:
-            raise OperationalError
+    def twice(self, key: str, *bodies: bytes) -> Any:
+        return [self.ask(body=body, headers={"Idempotency-Key": key}) for body in bodies][-1]
 
-        self.monkeypatch.setattr(memory, "_find", gone)
+    def behind_a_deferred_one(self, *, database: bool = True) -> Any:
+        self.settings.GATEWAY = {**self.settings.GATEWAY, "DEFERRED_ROUTES": ["POST loans/*"]}
+        first = self.ask("loans/5/charges", headers={"Prefer": "respond-async, wait=0"})
+        assert first.status_code == 202
+        if not database:
+            self.monkeypatch.setattr(desk, "ahead", _gone)
+        return self.ask("loans/5/charges")
+
+    def without_database(self) -> Any:
+        self.monkeypatch.setattr(memory, "_find", _gone)
         return self.ask()
+
+
+def _gone(*args: Any) -> None:
+    raise OperationalError
 
 
 def rejected() -> requests.Response:
@@ -94,6 +107,10 @@ CASES: dict[str, Callable[[Case], Any]] = {
     "MIFOS_CREDENTIALS_REJECTED": lambda case: case.with_mifos(mifos_answer(401)),
     "SERVICE_UNAVAILABLE": lambda case: case.with_mifos(rejected),
     "TOKENS_UNAVAILABLE": lambda case: case.without_database(),
+    "INVALID_ORDER_KEY": lambda case: case.ask(headers={"X-Order-Key": "k" * 256}),
+    "IDEMPOTENCY_KEY_REUSED": lambda case: case.twice("k", b"{}", b"[]"),
+    "DEFERRED_AHEAD": lambda case: case.behind_a_deferred_one(),
+    "OUTBOX_UNAVAILABLE": lambda case: case.behind_a_deferred_one(database=False),
     "NOT_CACHED": lambda case: case.ask(method="GET", headers={"Cache-Control": "only-if-cached"}),
     "GATEWAY_TIMEOUT": lambda case: case.with_mifos(MifosTimeout("late", sent="unknown")),
 }
@@ -105,8 +122,8 @@ def test_every_example_is_compared() -> None:
 
 @pytest.mark.parametrize("code", CASES)
 def test_an_example_is_what_is_sent(
-    caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch, code: str
+    caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch, settings: Any, code: str
 ) -> None:
-    answer = CASES[code](Case(caller, mifos, monkeypatch))
+    answer = CASES[code](Case(caller, mifos, monkeypatch, settings))
 
     assert json.loads(answer.content) == shown()[code]

@@ -101,6 +101,7 @@ def test_the_current_request_id_goes_along(mifos: FakeMifos) -> None:
     assert [mifos.last["headers"][name] for name in ("X-Request-ID", "X-Correlation-ID")] == ["abc", "abc"]
 
 
+@pytest.mark.django_db
 def test_an_idempotency_key_becomes_a_digest(mifos: FakeMifos) -> None:
     maker.post("clients", idempotency_key="k")
     first = mifos.last["headers"]["Idempotency-Key"]
@@ -109,6 +110,7 @@ def test_an_idempotency_key_becomes_a_digest(mifos: FakeMifos) -> None:
     assert first not in ("k", mifos.last["headers"]["Idempotency-Key"])
 
 
+@pytest.mark.django_db
 def test_a_key_used_in_python_meets_no_consumers(mifos: FakeMifos) -> None:
     maker.post("clients", idempotency_key="k")
 

@@ -1,0 +1,221 @@
+"""From the table to MIFOS: a lease on a request, one attempt, and what becomes of it.
+
+A request is sent at least once and with one key, hence has its effect once as long as MIFOS honours the key. Before it
+is sent its row says `replaying`, with a lease; who dies meanwhile leaves it to others once the lease has run out, as
+one that MIFOS perhaps has. What ends an attempt is written only by who still holds the lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from breaker.fallbacks import FailFast
+from breaker.registry import registry
+from mifos_gateway import conf as gateway_conf
+from mifos_gateway import database, guard, idempotency, vault
+from mifos_gateway.errors import GatewayError
+from mifos_gateway.models import DeferredAttempt, DeferredRequest
+from mifos_gateway.outbox import clock, intake
+from mifos_gateway.outbox.desk import UNFINISHED, of_namespace
+from mifos_gateway.outbox.outcomes import Verdict, of_answer, of_error
+
+log = logging.getLogger("gateway")
+
+Status = DeferredRequest.Status
+GRACE = 10.0
+"""Seconds between a lease's end and that of the call it was taken for: to record the answer, and to begin late."""
+UNREADABLE_PAUSE = 60.0
+"""Seconds until a payload is looked at again whose key is not among the settings': they may be mended."""
+_FAIL_FAST = FailFast()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try, as it is to be recorded; `answer`: MIFOS's, if there was one."""
+
+    verdict: Verdict
+    at: datetime
+    answer: Any = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A request that is ours to send until `until`, by this process's monotonic clock."""
+
+    row: DeferredRequest
+    token: uuid.UUID
+    until: float
+
+
+def lease(now: datetime, *, limit: int, breakers: Collection[str]) -> list[Leased]:
+    """Up to so many that are due, of these breakers; each the first of its order, and of no order two."""
+    if limit < 1 or not breakers:
+        return []
+    rows = sendable(now, breakers).order_by("pk")
+    skip = connection.features.has_select_for_update_skip_locked
+    found: list[Leased] = []
+    with transaction.atomic():
+        for row in rows.select_for_update(skip_locked=skip, of=("self",))[:limit]:
+            if one := _lease(row, now):
+                found.append(one)
+    return found
+
+
+def sendable(now: datetime, breakers: Collection[str]) -> QuerySet[DeferredRequest]:
+    """What is due: the first of each order, and of nobody who was revoked."""
+    before = DeferredRequest.objects.filter(
+        UNFINISHED, namespace=OuterRef("namespace"), order=OuterRef("order"), pk__lt=OuterRef("pk")
+    )
+    return (
+        of_namespace()
+        .filter(status=Status.QUEUED, due_at__lte=now, expires_at__gt=now, breaker__in=breakers)
+        .filter(Q(consumer=None) | Q(consumer__revoked_at=None))
+        .filter(Q(order="") | ~Exists(before))
+    )
+
+
+def _lease(row: DeferredRequest, now: datetime) -> Leased | None:
+    seconds = timeout_of(row.breaker) + GRACE
+    row.status, row.lease, row.lease_until = Status.REPLAYING, uuid.uuid4(), now + timedelta(seconds=seconds)
+    try:
+        with transaction.atomic():
+            row.save(update_fields=("status", "lease", "lease_until"))
+    except IntegrityError:
+        return None  # an earlier one of its order, accepted at the same time, is being sent
+    return Leased(row, row.lease, time.monotonic() + seconds)
+
+
+def timeout_of(breaker: str) -> float:
+    return float(registry.circuits[breaker].policy.timeout)
+
+
+def recover(now: datetime) -> int:
+    """Back to the queue with those whose lease has run out: whoever held it is gone, and MIFOS perhaps has them."""
+    lost = of_namespace().filter(status=Status.REPLAYING, lease_until__lt=now)
+    skip = connection.features.has_select_for_update_skip_locked
+    with transaction.atomic():
+        rows = list(lost.select_for_update(skip_locked=skip, of=("self",))[:500])
+        for row in rows:
+            row.status, row.perhaps_sent, row.due_at, row.lease, row.lease_until = Status.QUEUED, True, now, None, None
+            row.save(update_fields=("status", "perhaps_sent", "due_at", "lease", "lease_until"))
+            _note(row, now, "abandoned", error="whoever sent it ended meanwhile")
+    if rows:
+        log.warning("%d deferred requests were left by who sent them, and are queued again", len(rows))
+    return len(rows)
+
+
+def expire(now: datetime) -> int:
+    """End those whose time to live has passed: expired, or unknown where MIFOS perhaps has them."""
+    late = of_namespace().filter(status=Status.QUEUED, expires_at__lte=now)
+    unknown = late.filter(perhaps_sent=True).update(status=Status.UNKNOWN, ended_at=now)
+    expired = late.filter(perhaps_sent=False).update(status=Status.EXPIRED, ended_at=now)
+    if unknown or expired:
+        log.warning("Deferred requests whose time to live has passed: %d expired, %d unknown", expired, unknown)
+    return unknown + expired
+
+
+def attempt(leased: Leased) -> Attempt:
+    """Send it, once. Raises the database's errors, before anything is sent."""
+    row, at = leased.row, clock.now()
+    asked = _asked(row)
+    database.release()
+    if time.monotonic() > leased.until - timeout_of(row.breaker):
+        return Attempt(Verdict(Status.QUEUED, "not_sent", was_sent=False), at, error="the lease had all but run out")
+    try:
+        call = call_of(row)
+    except vault.Unreadable as unreadable:
+        verdict = Verdict(Status.QUEUED, "not_sent", UNREADABLE_PAUSE, was_sent=False)
+        return Attempt(verdict, at, error=f"payload: {unreadable}")
+    try:
+        answer = guard.current().call(call, fallback=_FAIL_FAST)
+    except GatewayError as failed:
+        return Attempt(of_error(failed, failures=row.failures), at, error=failed.for_consumers)
+    verdict = of_answer(answer, failures=row.failures, perhaps_sent=row.perhaps_sent, asked=asked)
+    return Attempt(verdict, at, answer)
+
+
+def call_of(row: DeferredRequest) -> guard.Call:
+    """The call as it was accepted, with its key. Raises vault.Unreadable."""
+    headers, body = intake.unsealed(row.payload)
+    headers["Idempotency-Key"] = key_of(row)
+    if row.request_id:
+        headers["X-Request-ID"] = headers["X-Correlation-ID"] = row.request_id
+    user: Any = row.client
+    return guard.Call(user, row.method, row.target, headers, body)
+
+
+def key_of(row: DeferredRequest) -> str:
+    """What MIFOS gets as this request's key at present."""
+    if row.key_serial:
+        return idempotency.renewed(row.identity, row.key_serial)
+    if gateway_conf.gateway().raw_idempotency_keys and len(row.idempotency_key) <= idempotency.LONGEST_RAW_KEY:
+        return row.idempotency_key
+    return row.identity
+
+
+def settle(leased: Leased, made: Attempt) -> bool:
+    """Record an attempt, and what it makes of the request; False: the lease had run out, and others have it.
+
+    Raises the database's errors; it may be tried again.
+    """
+    row, verdict, answer, now = leased.row, made.verdict, made.answer, clock.now()
+    changed: dict[str, Any] = {"status": verdict.status, "lease": None, "lease_until": None}
+    if verdict.status == Status.QUEUED:
+        changed |= {"due_at": now + timedelta(seconds=verdict.pause), "failures": row.failures + int(verdict.was_sent)}
+    else:
+        changed |= {"ended_at": now}
+    if verdict.may_have_arrived:
+        changed |= {"perhaps_sent": True}
+    elif verdict.was_sent:
+        changed |= {"perhaps_sent": False}
+    if verdict.burnt:
+        changed |= {"key_burnt": True}
+    if verdict.new_key:
+        changed |= {"key_serial": row.key_serial + 1}
+    if answer is not None and verdict.status != Status.QUEUED:
+        changed |= {"response_status": answer.status_code, "response": vault.seal(answer.content)}
+    with transaction.atomic():
+        mine = DeferredRequest.objects.filter(pk=row.pk, lease=leased.token, status=Status.REPLAYING)
+        is_ours = bool(mine.update(**changed))
+        status = None if answer is None else answer.status_code
+        _note(row, made.at, verdict.outcome, status=status, error=made.error)
+    _tell(row, verdict, answer)
+    return is_ours
+
+
+def _asked(row: DeferredRequest) -> int:
+    """How often in a row MIFOS has said that its key is in work."""
+    count = 0
+    for outcome in row.attempts.order_by("-pk").values_list("outcome", flat=True)[:20]:
+        if outcome != "processing":
+            break
+        count += 1
+    return count
+
+
+def _note(row: DeferredRequest, at: datetime, outcome: str, *, status: int | None = None, error: str = "") -> None:
+    DeferredAttempt.objects.create(
+        request=row, at=at, outcome=outcome, status=status, error=error[:255], key_serial=row.key_serial
+    )
+
+
+def _tell(row: DeferredRequest, verdict: Verdict, answer: Any) -> None:
+    bad = verdict.status in (Status.REJECTED, Status.UNKNOWN)
+    log.log(
+        logging.WARNING if bad else logging.INFO,
+        "Deferred request %s: %s (%s)",
+        row.uid,
+        verdict.outcome,
+        f"MIFOS: {answer.status_code}" if answer is not None else "no answer",
+        extra={"deferred": str(row.uid), "outcome": verdict.outcome, "client": row.client},
+    )

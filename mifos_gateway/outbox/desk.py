@@ -1,0 +1,214 @@
+"""What callers and operators do with deferred requests, and how they are told of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count, Min, Q, QuerySet
+
+from breaker import conf as breaker_conf
+from mifos_gateway import conf, vault
+from mifos_gateway.models import DeferredAttempt, DeferredRequest, UsedKey
+from mifos_gateway.outbox import clock
+
+Status = DeferredRequest.Status
+WAITING = (Status.QUEUED, Status.REPLAYING)
+STUCK = (Status.REJECTED, Status.UNKNOWN)
+RETRIED = (*STUCK, Status.EXPIRED)
+UNFINISHED = Q(status__in=(*WAITING, *STUCK), released_at=None)
+"""What holds up its order: one that ended badly does until it is cancelled or released."""
+_PURGED_AT_ONCE = 500
+
+
+class NotPossible(Exception):
+    """A request is not in a state for that; the message says in which it is, and what helps."""
+
+    def __init__(self, message: str, *, code: str = "DEFERRED_STATE") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def of_namespace() -> QuerySet[DeferredRequest]:
+    """Those for the MIFOS of this gateway."""
+    return DeferredRequest.objects.filter(namespace=breaker_conf.namespace())
+
+
+def ahead(namespace: str, order: str, *, before: int | None = None) -> QuerySet[DeferredRequest]:
+    """The unfinished ones of an order, first ones first; of those before one, by its primary key."""
+    found = DeferredRequest.objects.filter(UNFINISHED, namespace=namespace, order=order).order_by("pk")
+    return found if before is None else found.filter(pk__lt=before)
+
+
+def position(row: DeferredRequest) -> int | None:
+    """1 when it is the next of its order; None once it is done with."""
+    if row.status not in (*WAITING, *STUCK) or row.released_at is not None:
+        return None
+    return 1 + (ahead(row.namespace, row.order, before=row.pk).count() if row.order else 0)
+
+
+def entry(row: DeferredRequest) -> dict[str, Any]:
+    """One deferred request, as the API gives it to its consumer."""
+    return {
+        "id": str(row.uid),
+        "status": row.status,
+        "client": row.client,
+        "method": row.method,
+        "path": row.target,
+        "idempotencyKey": row.idempotency_key,
+        "orderKey": row.order_key or None,
+        "position": position(row),
+        "createdAt": _at(row.created_at),
+        "expiresAt": _at(row.expires_at),
+        "perhapsSent": row.perhaps_sent,
+        "attempts": [attempt_entry(one) for one in row.attempts.all()],
+        "response": response(row),
+    }
+
+
+def attempt_entry(one: DeferredAttempt) -> dict[str, Any]:
+    return {"at": _at(one.at), "outcome": one.outcome, "status": one.status, "error": one.error or None}
+
+
+def response(row: DeferredRequest) -> dict[str, Any] | None:
+    """What MIFOS said last, where it ended the request: its body as JSON, or as text where it is none."""
+    if row.response_status is None:
+        return None
+    try:
+        content = vault.unseal(bytes(row.response)) if row.response else b""
+    except vault.Unreadable:
+        return {"status": row.response_status, "body": None}
+    try:
+        body = json.loads(content) if content else None
+    except ValueError:
+        body = content.decode(errors="replace")
+    return {"status": row.response_status, "body": body}
+
+
+def _at(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+# -- acts --------------------------------------------------------------------------------------------------------------
+
+
+def cancel(pk: int) -> DeferredRequest:
+    """It is not sent (again). Raises NotPossible while it is being sent, and once it has ended well or by time."""
+    with transaction.atomic():
+        row = _locked(pk)
+        if row.status == Status.CANCELLED:
+            return row
+        if row.status == Status.REPLAYING:
+            raise NotPossible("It is being sent at this moment; look again in some seconds.")
+        if row.status not in (Status.QUEUED, *STUCK):
+            raise NotPossible(f"It is {row.status}, and can no longer be cancelled.")
+        _end(row, Status.CANCELLED)
+    return row
+
+
+def retry(pk: int, *, new_key: bool | None = None) -> DeferredRequest:
+    """It is sent again, as soon as its order lets it, for a new time to live.
+
+    `new_key`: MIFOS gets another key. So it must where the old one is burnt: MIFOS would repeat its recorded answer.
+    Of a rejected one nothing was done, so that it gets one unless told otherwise; of an unknown one perhaps, so that
+    whoever asks for a new key has made sure that nothing was. Raises NotPossible.
+    """
+    with transaction.atomic():
+        row = _locked(pk)
+        if row.status == Status.QUEUED:
+            if new_key:
+                raise NotPossible("It is still queued, with a key that is good; a new one could do it twice.")
+            row.due_at = min(row.due_at, clock.now())
+            row.save(update_fields=("due_at",))
+            return row
+        if row.status not in RETRIED:
+            raise NotPossible(f"It is {row.status}; only what is rejected, unknown or expired is sent again.")
+        renews = row.status == Status.REJECTED if new_key is None else new_key
+        if row.key_burnt and not renews:
+            raise NotPossible(
+                "MIFOS has recorded an error under its key and would repeat it. Make sure in MIFOS that nothing was "
+                'done, and retry with {"newKey": true}.',
+                code="KEY_BURNT",
+            )
+        if renews:
+            row.key_serial, row.key_burnt, row.perhaps_sent = row.key_serial + 1, False, False
+        now = clock.now()
+        lived = row.expires_at - row.created_at
+        row.status, row.due_at, row.expires_at, row.failures = Status.QUEUED, now, now + lived, 0
+        row.ended_at = row.released_at = row.response_status = row.response = None
+        row.save()
+    return row
+
+
+def release(pk: int) -> DeferredRequest:
+    """Those behind a rejected or unknown one go on without it. Raises NotPossible."""
+    with transaction.atomic():
+        row = _locked(pk)
+        if row.status not in STUCK:
+            raise NotPossible(f"It is {row.status}; only a rejected or unknown one holds up its order.")
+        if row.released_at is None:
+            row.released_at = clock.now()
+            row.save(update_fields=("released_at",))
+    return row
+
+
+def _locked(pk: int) -> DeferredRequest:
+    return DeferredRequest.objects.select_for_update(of=("self",)).get(pk=pk)
+
+
+def _end(row: DeferredRequest, status: str) -> None:
+    row.status, row.ended_at = status, clock.now()
+    row.save(update_fields=("status", "ended_at"))
+
+
+# -- in all ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """`oldest`: when the oldest that still waits was accepted. `blocked`: orders that a bad end holds up."""
+
+    by_status: dict[str, int]
+    oldest: datetime | None
+    blocked: int
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.by_status.get(status, 0) for status in WAITING)
+
+
+def backlog() -> Backlog:
+    rows = of_namespace()
+    counted = {
+        found["status"]: found["count"] for found in rows.values("status").annotate(count=Count("pk")).order_by()
+    }
+    oldest = rows.filter(status__in=WAITING).aggregate(oldest=Min("created_at"))["oldest"]
+    stuck = rows.filter(status__in=STUCK, released_at=None).exclude(order="")
+    return Backlog(counted, oldest, stuck.values("order").distinct().count())
+
+
+def purge(now: datetime, *, days: int | None = None) -> int:
+    """Delete what ended so long ago, in small steps; how many. What holds up an order stays."""
+    kept = conf.gateway()
+    ended = DeferredRequest.objects.filter(
+        ended_at__lt=now - timedelta(days=days if days is not None else kept.deferred_days)
+    )
+    gone = _deleted(DeferredRequest, ended.exclude(UNFINISHED & ~Q(order="")))
+    _deleted(UsedKey, UsedKey.objects.filter(created_at__lt=now - timedelta(days=kept.idempotency_days)))
+    return gone
+
+
+def _deleted(model: Any, chosen: QuerySet[Any]) -> int:
+    gone = 0
+    while pks := list(chosen.values_list("pk", flat=True)[:_PURGED_AT_ONCE]):
+        with transaction.atomic():
+            gone += _count(model, model.objects.filter(pk__in=pks).delete()[1].items())
+    return gone
+
+
+def _count(model: Any, deleted: Iterable[tuple[str, int]]) -> int:
+    return sum(count for label, count in deleted if label == model._meta.label)
