@@ -113,6 +113,7 @@ class Run:
             "gunicorn", [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.conf.py", "config.wsgi"], environ
         )
         self.wait_until(self._serves, "gunicorn")
+        self.children["runner"] = Child("runner", [sys.executable, "manage.py", "deliver_deferred"], environ)
         say(banner(environ, devstate.load(self.folder / "kept"), "sandbox" in self.children))
 
     def _lock(self) -> None:
@@ -245,14 +246,16 @@ class Run:
         if child.name == "gunicorn":
             raise Ended(f"gunicorn ended with exit code {child.code}", code=child.code or 1)
         if len([at for at in child.starts if at > time.monotonic() - RESTARTS_WITHIN]) > RESTARTS_AT_MOST:
-            raise Ended(f"{child.name} ends again and again: see {child.log}")
+            raise Ended(f"{child.name} ends again and again: see {child.log or 'above'}")
         say(f"{child.name} ended unexpectedly (exit code {child.code}) and is started again")
         child.start()
 
     def end(self) -> None:
         """The server first, then what it still talks to; nothing is left after STOP_SECONDS."""
         began = time.monotonic()
-        for name in ("gunicorn", "prepare"):
+        if (runner := self.children.get("runner")) and runner.code is None:
+            runner.process.terminate()  # it finishes what it is sending, as gunicorn does
+        for name in ("gunicorn", "runner", "prepare"):
             if child := self.children.pop(name, None):
                 child.stop(within=KILL_AFTER - (time.monotonic() - began))
         for child in self.children.values():

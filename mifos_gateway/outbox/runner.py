@@ -105,7 +105,9 @@ class Runner:
             circuit = registry.circuits[name]
             if circuit.current_state == "closed":
                 closed.append(name)
-            elif circuit.retry_after <= 1 and self._shut.get(name, 0.0) <= moment:
+            if circuit.current_state == "closed" or circuit.retry_after > 1:
+                self._shut.pop(name, None)
+            elif self._shut.setdefault(name, moment + 1) <= moment:  # for the rest of the circuit's last second
                 wary.append(name)
         return closed, wary
 
