@@ -71,7 +71,11 @@ def test_each_transition_is_stored_once_whoever_is_killed(
         wait_for(lambda: call(second).status == 200, "the other gateway follows")
 
     assert len(happened(redis_server)) >= 9
-    wait_for(lambda: stored(tmp_path).keys() == {*happened(redis_server)}, "all is stored, and nothing else", 10)
+    try:
+        wait_for(lambda: stored(tmp_path).keys() == {*happened(redis_server)}, "all is stored, and nothing else", 30)
+    except pytest.fail.Exception as late:
+        logs = [line for gateway in (first, second) for line in gateway.log.splitlines() if "history" in line]
+        pytest.fail(f"{late}; stored: {stored(tmp_path)}; happened: {happened(redis_server)}; said: {logs}")
     rows = stored(tmp_path)
     moves = [rows[rev] for rev in happened(redis_server)]
     assert [before for before, _ in moves] == ["CLOSED", *(after for _, after in moves[:-1])]
