@@ -20,7 +20,7 @@ from django.views import defaults
 from rest_framework import exceptions
 
 from mifos_gateway import exchange
-from mifos_gateway.errors import GatewayError, Sent
+from mifos_gateway.errors import AcceptanceUnknown, GatewayError, Sent
 from mifos_gateway.refusals import Refusal, ServiceUnavailable
 
 log = logging.getLogger("gateway")
@@ -86,7 +86,7 @@ def of_error(request: HttpRequest, error: GatewayError) -> HttpResponse:
     if isinstance(error, ServiceUnavailable):
         headers["Retry-After"] = str(error.retry_after)
         more = {"retryAfter": error.retry_after, "breaker": error.breaker}
-    elif isinstance(error, Refusal):
+    elif isinstance(error, Refusal | AcceptanceUnknown):
         headers |= error.headers
     sent = error.sent if exchange.of(request).sent is not None else None
     return answer(

@@ -24,7 +24,8 @@ _DENIED_HINT = (
 )
 _FALLBACKS_HINT = (
     "Each is a breaker, such as 'MIFOS-Maker-get', or a route, such as 'GET offices*', with a strategy of "
-    "mifos_gateway.fallbacks or a function (call, error). Placeholder and Cached are for GET alone."
+    "mifos_gateway.fallbacks or a function (call, error). Placeholder and Cached are for GET alone, Deferred is for "
+    "what writes."
 )
 _CACHED_HINT = (
     "Each is a path pattern with seconds, such as {'offices': 600}, or with Cached(max_stale=600) "
@@ -184,8 +185,11 @@ def _problem_of_fallback(key: Any, value: Any) -> str:
     if not isinstance(key, str) or (" " not in key.strip() and key not in guard.NAMES.values()):
         return "stands for no breaker and no route"
     try:
-        if fallbacks.of(value).reads_only and fallbacks.writes(key):
+        chosen = fallbacks.of(value)
+        if chosen.reads_only and fallbacks.writes(key):
             return "answers calls that write, and would say that it was done"
+        if fallbacks.deferred_in(chosen) is not None and not fallbacks.writes(key):
+            return "defers calls that read"
     except (TypeError, RouteError) as error:
         return str(error)
     return ""

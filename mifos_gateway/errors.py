@@ -6,6 +6,7 @@ GatewayError                     code, status, and `sent`: may MIFOS have done i
 │   └── MifosFailed              for fallbacks alone              MIFOS's answer counts as a failure
 ├── MifosTimeout                 504 GATEWAY_TIMEOUT              the wall-clock limit passed
 ├── ResponseTooLarge             502 RESPONSE_TOO_LARGE           more than MIFOS_MAX_RESPONSE_BYTES
+├── AcceptanceUnknown            503 ACCEPTANCE_UNKNOWN           a write is deferred, or is not
 └── CredentialsRejected          502 MIFOS_CREDENTIALS_REJECTED   MIFOS refuses our own technical user (its 401)
 
 refusals.py hangs the gateway's own refusals under the same root.
@@ -92,6 +93,21 @@ class ResponseTooLarge(GatewayError):
 
     code = "RESPONSE_TOO_LARGE"
     status = 502
+
+
+class AcceptanceUnknown(GatewayError):
+    """The database broke off while a write was being accepted for later: it may be sent to MIFOS, or never.
+
+    `headers` has the key under which the call can be repeated without harm.
+    """
+
+    code = "ACCEPTANCE_UNKNOWN"
+    status = 503
+
+    def __init__(self, key: str) -> None:
+        message = "Whether it was accepted for later is not known. Repeat it with the Idempotency-Key of this answer."
+        super().__init__(message, sent="unknown")
+        self.headers = {"Idempotency-Key": key, "Retry-After": "2"}
 
 
 class CredentialsRejected(GatewayError):

@@ -164,6 +164,8 @@ def chosen(given: Any, method: str) -> Fallback | None:
         found = of(given)
     except TypeError as error:
         raise InvalidCall(str(error)) from None
+    if deferred_in(found) is not None and method in READS:
+        raise InvalidCall(f"fallback: {method} reads, and only writes are deferred.")
     if found.reads_only and method not in READS:
         raise InvalidCall(f"fallback: {method} writes, and a {type(given).__name__} would say that it was done.")
     return found

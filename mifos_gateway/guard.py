@@ -20,6 +20,7 @@ from mifos_gateway.bulkhead import Bulkhead
 from mifos_gateway.cache_control import UNSAID, CacheControl
 from mifos_gateway.client import MifosClient
 from mifos_gateway.errors import (
+    AcceptanceUnknown,
     CredentialsRejected,
     GatewayError,
     MifosFailed,
@@ -131,6 +132,8 @@ class Guard:
         except Exception as fault:
             if fault is not error:
                 breaker.tell_fallback_failed(fault)
+            if isinstance(fault, AcceptanceUnknown):
+                raise  # the original would say that nothing was sent, nor will be
             if isinstance(error, MifosFailed):
                 return cast("requests.Response", error.answer)
             raise error from (parted(fault, error) if fault is not error else error.__cause__)

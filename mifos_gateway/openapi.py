@@ -128,6 +128,11 @@ _ERRORS = {
             "What was deferred cannot be looked up at the moment. Please try again.",
             **_NOT_SENT,
         ),
+        error_example(
+            "ACCEPTANCE_UNKNOWN",
+            "Whether it was accepted for later is not known. Repeat it with the Idempotency-Key of this answer.",
+            **_UNKNOWN,
+        ),
         error_example("TOKENS_UNAVAILABLE", "Tokens cannot be checked at the moment. Please try again.", **_NOT_SENT),
     ),
     504: errors(

@@ -28,9 +28,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _no_token_remembered() -> None:
     """Nor a database that was away."""
-    from mifos_gateway.token_memory import memory  # needs Django's settings
+    from mifos_gateway.outbox.turnstile import turnstile  # needs Django's settings
+    from mifos_gateway.token_memory import memory
 
     memory.forget()
+    turnstile.renew()
 
 
 @pytest.fixture(scope="session")

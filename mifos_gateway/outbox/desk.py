@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Min, Q, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 
 from breaker import conf as breaker_conf
 from mifos_gateway import conf, vault
@@ -51,8 +51,10 @@ def position(row: DeferredRequest) -> int | None:
     return 1 + (ahead(row.namespace, row.order, before=row.pk).count() if row.order else 0)
 
 
-def entry(row: DeferredRequest) -> dict[str, Any]:
-    """One deferred request, as the API gives it to its consumer."""
+def entry(
+    row: DeferredRequest, *, attempts: Iterable[DeferredAttempt] | None = None, place: int | None = None
+) -> dict[str, Any]:
+    """One deferred request, as the API gives it to its consumer. What is given is not asked for."""
     return {
         "id": str(row.uid),
         "status": row.status,
@@ -61,11 +63,11 @@ def entry(row: DeferredRequest) -> dict[str, Any]:
         "path": row.target,
         "idempotencyKey": row.idempotency_key,
         "orderKey": row.order_key or None,
-        "position": position(row),
+        "position": position(row) if attempts is None else place,
         "createdAt": _at(row.created_at),
         "expiresAt": _at(row.expires_at),
         "perhapsSent": row.perhaps_sent,
-        "attempts": [attempt_entry(one) for one in row.attempts.all()],
+        "attempts": [attempt_entry(one) for one in (row.attempts.all() if attempts is None else attempts)],
         "response": response(row),
     }
 
@@ -198,7 +200,9 @@ def purge(now: datetime, *, days: int | None = None) -> int:
         ended_at__lt=now - timedelta(days=days if days is not None else kept.deferred_days)
     )
     gone = _deleted(DeferredRequest, ended.exclude(UNFINISHED & ~Q(order="")))
-    _deleted(UsedKey, UsedKey.objects.filter(created_at__lt=now - timedelta(days=kept.idempotency_days)))
+    still_there = DeferredRequest.objects.filter(namespace=OuterRef("namespace"), identity=OuterRef("identity"))
+    old = UsedKey.objects.filter(created_at__lt=now - timedelta(days=kept.idempotency_days))
+    _deleted(UsedKey, old.filter(~Exists(still_there)))
     return gone
 
 

@@ -11,17 +11,19 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.urls import get_script_prefix
 
 from breaker import conf as breaker_conf
 from mifos_gateway import conf, fallbacks, idempotency, vault
 from mifos_gateway.client import answer_of
 from mifos_gateway.deferred import Deferred
+from mifos_gateway.errors import AcceptanceUnknown
 from mifos_gateway.models import DeferredRequest, UsedKey
 from mifos_gateway.outbox import clock, desk, orders, rules
 from mifos_gateway.outbox.outcomes import back_off
 from mifos_gateway.outbox.preferences import NONE, Preference
+from mifos_gateway.outbox.turnstile import DATABASE_AWAY, turnstile
 from mifos_gateway.refusals import DeferredAhead, IdempotencyKeyReused, OutboxUnavailable
 from mifos_gateway.targets import Target
 
@@ -109,17 +111,18 @@ def with_write(call: Call, write: Write | None) -> Call:
 def admit(call: Call) -> requests.Response | None:
     """The answer to a write that is not to go to MIFOS now; None: it is.
 
-    Raises IdempotencyKeyReused, DeferredAhead and OutboxUnavailable. May open a database connection.
+    Raises IdempotencyKeyReused, DeferredAhead, OutboxUnavailable and AcceptanceUnknown. May open a database connection.
     """
     write = call.write
     if write is None:
         return None
     if write.is_given and (known := _known(call, write)) is not None:
-        return _answer(known, write)
+        return known
     if write.order and keeps_order():
         try:
-            first = desk.ahead(breaker_conf.namespace(), write.order).first()
-        except (DatabaseError, InterfaceError):
+            with turnstile:
+                first = desk.ahead(breaker_conf.namespace(), write.order).first()
+        except DATABASE_AWAY:
             raise OutboxUnavailable from None
         if first is not None:
             if write.deferred is None:
@@ -137,23 +140,50 @@ def keeps_order() -> bool:
 def accept(call: Call, *, perhaps_sent: bool = False) -> requests.Response:
     """202, once the request is in the database; or of the one that was accepted with this key before.
 
-    Raises the database's errors.
+    Raises IdempotencyKeyReused, AcceptanceUnknown, and the database's errors when it was not accepted.
     """
     write = call.write
     assert write is not None
     assert write.deferred is not None
-    row = _row(call, write, write.deferred, perhaps_sent=perhaps_sent)
+    with turnstile:
+        row = _row(call, write, write.deferred, perhaps_sent=perhaps_sent)
+        try:
+            with transaction.atomic():
+                row.save(force_insert=True)
+                if not write.is_given:
+                    _remember(write, call.body)
+                place = desk.position(row)
+        except IntegrityError:
+            return _answer(_same(row, call), write)
+        except DATABASE_AWAY:
+            if connection.in_atomic_block:  # the caller's own transaction, which is lost as a whole
+                raise
+            return _answer(_found_again(row), write)
+    return _answered(desk.entry(row, attempts=(), place=place), row, write)
+
+
+def _same(row: DeferredRequest, call: Call) -> DeferredRequest:
+    """The one that was accepted under this key a moment ago, or long ago. Raises IdempotencyKeyReused."""
+    found = DeferredRequest.objects.get(namespace=row.namespace, identity=row.identity)
     try:
-        with transaction.atomic():
-            row.save(force_insert=True)
-            if not write.is_given:
-                _remember(write, call.body)
-    except IntegrityError:
+        is_same = unsealed(found.payload)[1] == call.body
+    except vault.Unreadable:
+        is_same = True  # the key that is known stands for the body: `_known` has compared them
+    if not is_same:
+        raise IdempotencyKeyReused
+    return found
+
+
+def _found_again(row: DeferredRequest) -> DeferredRequest:
+    """Whether it was accepted, after the connection broke off: perhaps as it was told so."""
+    try:
+        connection.close()
         found = DeferredRequest.objects.filter(namespace=row.namespace, identity=row.identity).first()
-        if found is None:
-            raise
-        row = found
-    return _answer(row, write)
+    except DATABASE_AWAY:
+        raise AcceptanceUnknown(row.idempotency_key) from None
+    if found is None:
+        raise OutboxUnavailable
+    return found
 
 
 def location(uid: uuid.UUID) -> str:
@@ -163,7 +193,7 @@ def location(uid: uuid.UUID) -> str:
 def _accept_now(call: Call) -> requests.Response:
     try:
         return accept(call)
-    except (DatabaseError, InterfaceError) as error:
+    except DATABASE_AWAY as error:
         raise OutboxUnavailable from error
 
 
@@ -202,23 +232,25 @@ def unsealed(payload: bytes | memoryview) -> tuple[dict[str, str], bytes | None]
     return found["headers"], None if found["body"] is None else base64.b64decode(found["body"])
 
 
-def _known(call: Call, write: Write) -> DeferredRequest | None:
-    """The deferred request of this key, if there is one. Raises IdempotencyKeyReused."""
+def _known(call: Call, write: Write) -> requests.Response | None:
+    """Of the deferred request of this key, if there is one. Raises IdempotencyKeyReused."""
     namespace = breaker_conf.namespace()
     try:
-        used = UsedKey.objects.filter(namespace=namespace, identity=write.identity).first()
-        if used is None:
-            try:
-                with transaction.atomic():
-                    _remember(write, call.body)
-            except IntegrityError:
-                used = UsedKey.objects.get(namespace=namespace, identity=write.identity)
-        if used is None:
-            return None
-        if used.body_digest not in vault.digests(call.body or b""):
-            raise IdempotencyKeyReused
-        return DeferredRequest.objects.filter(namespace=namespace, identity=write.identity).first()
-    except (DatabaseError, InterfaceError) as error:
+        with turnstile:
+            used = UsedKey.objects.filter(namespace=namespace, identity=write.identity).first()
+            if used is None:
+                try:
+                    with transaction.atomic():
+                        _remember(write, call.body)
+                except IntegrityError:
+                    used = UsedKey.objects.get(namespace=namespace, identity=write.identity)
+            if used is None:
+                return None
+            if used.body_digest not in vault.digests(call.body or b""):
+                raise IdempotencyKeyReused
+            found = DeferredRequest.objects.filter(namespace=namespace, identity=write.identity).first()
+            return None if found is None else _answer(found, write)
+    except DATABASE_AWAY as error:
         # MIFOS knows the key all the same, and does nothing twice; only another body is not found out.
         log.warning("Keys that were used cannot be looked up (%s)", type(error).__name__)
         return None
@@ -234,6 +266,10 @@ def _remember(write: Write, body: bytes | None) -> None:
 
 
 def _answer(row: DeferredRequest, write: Write) -> requests.Response:
+    return _answered(desk.entry(row), row, write)
+
+
+def _answered(entry: dict[str, Any], row: DeferredRequest, write: Write) -> requests.Response:
     headers = {
         "Content-Type": "application/json",
         "Cache-Control": "no-store",
@@ -243,6 +279,6 @@ def _answer(row: DeferredRequest, write: Write) -> requests.Response:
     }
     if write.preference.asked:
         headers["Preference-Applied"] = str(write.preference)
-    made: Any = answer_of(202, json.dumps(desk.entry(row)).encode(), headers)
+    made: Any = answer_of(202, json.dumps(entry).encode(), headers)
     made.provenance = Deferred.provenance
     return made  # type: ignore[no-any-return]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from breaker.registry import registry
 from mifos_gateway import maker, tokens
 from mifos_gateway.errors import GatewayError, MifosTimeout, MifosUnavailable
 from mifos_gateway.fallbacks import Deferred, FailFast
 from mifos_gateway.models import DeferredRequest, UsedKey
-from mifos_gateway.outbox import clock, delivery, desk
+from mifos_gateway.outbox import clock, delivery, desk, intake
+from mifos_gateway.outbox.turnstile import PLACES, Turnstile, turnstile
 from mifos_gateway.refusals import DeferredAhead, IdempotencyKeyReused, ServiceUnavailable
 from tests.mifos_gateway.conftest import Caller, FakeMifos, mifos_answer
 
@@ -311,6 +314,94 @@ def test_a_bad_end_holds_up_its_order_until_it_is_released(routes: Any, caller: 
     desk.release(DeferredRequest.objects.get(uid=told["id"]).pk)
     assert send_all() == ["delivered"]
     assert caller.call("GET", second["Location"]).json()["status"] == "delivered"
+
+
+# -- the database's part ----------------------------------------------------------------------------------------------
+
+
+def gone(*args: Any, **more: Any) -> Any:
+    raise OperationalError("the connection broke off")
+
+
+@pytest.mark.django_db(transaction=True)
+class TestABrokenConnection:
+    """Between the 202 and the row nothing may be left to guess."""
+
+    def test_what_was_rolled_back_was_not_accepted(
+        self, routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(desk, "position", gone)
+        answer = accept(caller, headers={"Prefer": "respond-async, wait=0"})
+        assert (answer.status_code, answer.json()["code"], answer.json()["sent"]) == (503, "OUTBOX_UNAVAILABLE", False)
+        assert not DeferredRequest.objects.exists()
+
+    def test_a_rejected_call_stays_one(
+        self, routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        open_circuit(mifos)
+        monkeypatch.setattr(desk, "position", gone)
+        assert accept(caller).json()["code"] == "SERVICE_UNAVAILABLE"
+
+    def test_what_was_committed_all_the_same_is_found(
+        self, routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        committing, whole = contextlib.nullcontext, desk.position
+        places = iter([gone, whole])
+        monkeypatch.setattr(intake.transaction, "atomic", committing)
+        monkeypatch.setattr(desk, "position", lambda row: next(places)(row))
+        answer = accept(caller, headers={"Prefer": "respond-async, wait=0"})
+        assert (answer.status_code, answer.json()["id"]) == (202, str(only().uid))
+
+    @pytest.mark.parametrize("is_open", [True, False])
+    def test_what_nobody_can_tell_is_said_with_the_key_to_repeat_it_by(
+        self, routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch, is_open: bool
+    ) -> None:
+        if is_open:
+            open_circuit(mifos)
+        with monkeypatch.context() as patched:
+            patched.setattr(desk, "position", gone)
+            patched.setattr(DeferredRequest.objects, "filter", gone)
+            answer = accept(caller, headers={} if is_open else {"Prefer": "respond-async, wait=0"})
+        assert (answer.status_code, answer.json()["code"], answer.json()["sent"]) == (
+            503,
+            "ACCEPTANCE_UNKNOWN",
+            "unknown",
+        )
+        turnstile.renew()
+        again = accept(
+            caller, headers={"Prefer": "respond-async, wait=0", "Idempotency-Key": answer["Idempotency-Key"]}
+        )
+        assert (again.status_code, again["Idempotency-Key"]) == (202, answer["Idempotency-Key"])
+        assert DeferredRequest.objects.count() == 1
+
+
+def test_keys_are_not_looked_up_while_the_database_is_away(
+    caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(UsedKey.objects, "filter", gone)
+    assert caller.mifos("clients", "POST", body=BODY, headers={"Idempotency-Key": "k"}).status_code == 200
+    assert "Keys that were used cannot be looked up" in caplog.text
+
+
+def test_a_database_that_hangs_takes_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mifos_gateway.outbox.turnstile.PATIENCE", 0.01)
+    door = Turnstile()
+    with contextlib.ExitStack() as inside:
+        for _ in range(PLACES):
+            inside.enter_context(door)
+        for _ in range(2):  # the second at once
+            with pytest.raises(OperationalError), door:
+                pass
+
+
+def test_a_key_is_remembered_as_long_as_its_request(routes: Any, caller: Caller, mifos: FakeMifos) -> None:
+    open_circuit(mifos)
+    accept(caller, headers={"Idempotency-Key": "k"})
+    caller.mifos("notes", "POST", body=BODY, headers={"Idempotency-Key": "k"})
+    assert UsedKey.objects.count() == 2
+    desk.purge(clock.now() + timedelta(days=8))
+    assert UsedKey.objects.count() == DeferredRequest.objects.count() == 1
+    assert accept(caller, headers={"Idempotency-Key": "k"}, body=b"{}").status_code == 422
 
 
 # -- cancel and retry --------------------------------------------------------------------------------------------------

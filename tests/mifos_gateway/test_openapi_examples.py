@@ -13,8 +13,8 @@ from drf_spectacular.generators import SchemaGenerator
 from mifos_gateway import openapi, tokens
 from mifos_gateway.answers import too_large
 from mifos_gateway.client import MifosClient
-from mifos_gateway.errors import MifosTimeout, MifosUnavailable
-from mifos_gateway.outbox import desk
+from mifos_gateway.errors import AcceptanceUnknown, MifosTimeout, MifosUnavailable
+from mifos_gateway.outbox import desk, intake
 from mifos_gateway.refusals import ServiceUnavailable
 from mifos_gateway.token_memory import memory
 from tests.mifos_gateway.conftest import Caller, FakeMifos, mifos_answer
@@ -75,6 +75,14 @@ class Case:
             self.monkeypatch.setattr(desk, "ahead", _gone)
         return self.ask("loans/5/charges")
 
+    def broken_off(self) -> Any:
+        def unknown(call: Any) -> None:
+            raise AcceptanceUnknown("k")
+
+        self.monkeypatch.setattr(intake, "accept", unknown)
+        self.settings.GATEWAY = {**self.settings.GATEWAY, "DEFERRED_ROUTES": ["POST clients"]}
+        return self.ask(headers={"Prefer": "respond-async, wait=0"})
+
     def without_database(self) -> Any:
         self.monkeypatch.setattr(memory, "_find", _gone)
         return self.ask()
@@ -111,6 +119,7 @@ CASES: dict[str, Callable[[Case], Any]] = {
     "IDEMPOTENCY_KEY_REUSED": lambda case: case.twice("k", b"{}", b"[]"),
     "DEFERRED_AHEAD": lambda case: case.behind_a_deferred_one(),
     "OUTBOX_UNAVAILABLE": lambda case: case.behind_a_deferred_one(database=False),
+    "ACCEPTANCE_UNKNOWN": lambda case: case.broken_off(),
     "NOT_CACHED": lambda case: case.ask(method="GET", headers={"Cache-Control": "only-if-cached"}),
     "GATEWAY_TIMEOUT": lambda case: case.with_mifos(MifosTimeout("late", sent="unknown")),
 }
