@@ -100,7 +100,7 @@ class Card:
         marks = [_("forced %s") % self.entry.forced] if self.entry.forced else []
         return ", ".join([self.word, *marks])
 
-    @property
+    @cached_property
     def rank(self) -> int:
         """Trouble first."""
         if self.tone in ("open", "half"):
@@ -109,7 +109,7 @@ class Card:
             return 2
         return 3 if self.held or self.only_fails else 4
 
-    @property
+    @cached_property
     def only_fails(self) -> bool:
         """Whether no call of the window succeeded, though there were some: too few may have been made to judge."""
         totals = self.entry.totals
@@ -121,7 +121,7 @@ class Card:
         stands = self.entry.enabled and not self.entry.forced
         return self.entry.judgement if stands and self.tone == "closed" else ""
 
-    @property
+    @cached_property
     def held(self) -> bool:
         """Whether an operator's word stands over what the breaker computes."""
         return bool(self.entry.forced) or self._switched_off

@@ -145,11 +145,11 @@ watch = Watch()
 class Door:
     """Whose browser may see, and whether it may act, remembered for a while: to look it up costs more than the answer.
 
-    A permission that is taken away counts within 10 s, as a token's revocation does. So does a logout in the other
+    A permission that is taken away counts within 30 s; acts ask each time. So does a logout in the other
     workers; here it counts at once.
     """
 
-    SECONDS = 10.0
+    SECONDS = 30.0
     MOST = 1000
 
     def __init__(self) -> None:

@@ -1,13 +1,12 @@
 """What operators who watch the dashboard cost: the gateway under the same load with twenty of them, and with none.
 
 * One gateway as in gateway.py, pressed by as many connections. In turns of one round, in random order, twenty sessions
-  watch or nobody does. A turn lasts as long as the gateway remembers who may see: with shorter ones it would look that
-  up at the begin of each, more often than for who watches on.
+  watch or nobody does.
 * Each watcher has a kept-alive connection, as many in each worker, and asks as breaker.js does: every 0.9 s, with the
   session's cookie and the ETag of the answer before. Under load an answer is hardly ever the same again, so each is
   whole. Watchers share the machine's cores too.
 * `CPU a poll`: the workers' processor time beyond what the same requests take unwatched, over the polls. In it is the
-  one reading and rendering that all who watch a worker share, and who may see being looked up every 10 s.
+  one reading and rendering that all who watch a worker share, and who may see being looked up every 30 s.
 """
 
 from __future__ import annotations
@@ -37,7 +36,8 @@ LIVE = "/admin/breaker/live"
 ROUNDS = 2
 """For each round of others: what is looked for is smaller than what a turn scatters."""
 WINDOWS = 5
-"""Of others, that one turn lasts: 10 s, as pages.Door."""
+"""Of others, that one turn lasts: 10 s. pages.Door remembers for 30 s, so that it looks up more often than for who
+watches on: what is measured is too much rather than too little."""
 SIGN_IN = f"""
 from django.contrib.auth.models import Group, User
 from django.test import Client

@@ -623,7 +623,7 @@ def test_a_permission_taken_away_counts_soon(twelve: Twelve, monkeypatch: pytest
     client = browser(user)
     assert client.get(LIVE).status_code == 200
     user.user_permissions.clear()
-    monkeypatch.setattr(pages.time, "monotonic", lambda now=pages.time.monotonic: now() + 10)
+    monkeypatch.setattr(pages.time, "monotonic", lambda now=pages.time.monotonic: now() + pages.Door.SECONDS)
     assert client.get(LIVE).status_code == 403
 
 
