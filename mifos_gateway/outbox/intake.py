@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
+from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models import F
 from django.urls import get_script_prefix
 
 from breaker import conf as breaker_conf
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway")
 
-_KEPT_HEADERS = ("content-type", "accept", "if-match")
+_KEPT_HEADERS = ("content-type", "accept", "if-match", "idempotency-key")
+"""The key as well, as MIFOS gets it: what it perhaps has must not come again with another."""
 Status = DeferredRequest.Status
 
 
@@ -116,7 +118,7 @@ def admit(call: Call) -> requests.Response | None:
         return None
     if write.is_given and (known := _known(call, write)) is not None:
         return _answer(known, write)
-    if write.order and keeps_order():
+    if write.order and (write.deferred is not None or keeps_order()):
         try:
             first = desk.ahead(breaker_conf.namespace(), write.order).first()
         except (DatabaseError, InterfaceError):
@@ -127,32 +129,35 @@ def admit(call: Call) -> requests.Response | None:
             return _accept_now(call)
     if write.deferred is not None and write.preference.at_once:
         return _accept_now(call)
+    if write.is_given and (known := _known(call, write, is_sent=True)) is not None:
+        return _answer(known, write)
     return None
 
 
 def keeps_order() -> bool:
+    """Whether what is not to be deferred waits as well."""
     return rules.any_named() and not conf.gateway().deferred_let_direct_pass
 
 
-def accept(call: Call, *, perhaps_sent: bool = False) -> requests.Response:
+def accept(call: Call, *, perhaps_sent: bool = False, admitted: bool = False) -> requests.Response:
     """202, once the request is in the database; or of the one that was accepted with this key before.
 
-    Raises the database's errors.
+    `admitted`: it was to go to MIFOS. Another call with its key may have gone there before it or beside it.
+    Raises the database's errors, and IdempotencyKeyReused.
     """
     write = call.write
     assert write is not None
     assert write.deferred is not None
-    row = _row(call, write, write.deferred, perhaps_sent=perhaps_sent)
-    try:
-        with transaction.atomic():
+    with transaction.atomic():
+        used = _claimed(call, write)
+        row = _of_key(write)
+        if row is None:
+            others = used.calls - int(admitted and write.is_given)
+            row = _row(call, write, write.deferred, failed=perhaps_sent)
+            if perhaps_sent or others > 0:
+                row.perhaps_sent, row.key_since = True, used.created_at
+                row.expires_at = min(row.expires_at, desk.forgets_at(used.created_at))
             row.save(force_insert=True)
-            if not write.is_given:
-                _remember(write, call.body)
-    except IntegrityError:
-        found = DeferredRequest.objects.filter(namespace=row.namespace, identity=row.identity).first()
-        if found is None:
-            raise
-        row = found
     return _answer(row, write)
 
 
@@ -167,8 +172,8 @@ def _accept_now(call: Call) -> requests.Response:
         raise OutboxUnavailable from error
 
 
-def _row(call: Call, write: Write, deferred: Deferred, *, perhaps_sent: bool) -> DeferredRequest:
-    now = clock.now()
+def _row(call: Call, write: Write, deferred: Deferred, *, failed: bool) -> DeferredRequest:
+    now, lives = clock.now(), timedelta(seconds=deferred.seconds)
     return DeferredRequest(
         namespace=breaker_conf.namespace(),
         consumer_id=write.consumer,
@@ -182,11 +187,11 @@ def _row(call: Call, write: Write, deferred: Deferred, *, perhaps_sent: bool) ->
         identity=write.identity,
         request_id=write.request_id,
         payload=sealed(call.headers, call.body),
-        perhaps_sent=perhaps_sent,
-        failures=int(perhaps_sent),
+        failures=int(failed),
         created_at=now,
-        expires_at=now + timedelta(seconds=deferred.seconds),
-        due_at=now + timedelta(seconds=back_off(1) if perhaps_sent else 0),
+        time_to_live=lives,
+        expires_at=now + lives,
+        due_at=now + timedelta(seconds=back_off(1) if failed else 0),
     )
 
 
@@ -202,35 +207,49 @@ def unsealed(payload: bytes | memoryview) -> tuple[dict[str, str], bytes | None]
     return found["headers"], None if found["body"] is None else base64.b64decode(found["body"])
 
 
-def _known(call: Call, write: Write) -> DeferredRequest | None:
-    """The deferred request of this key, if there is one. Raises IdempotencyKeyReused."""
-    namespace = breaker_conf.namespace()
+def _known(call: Call, write: Write, *, is_sent: bool = False) -> DeferredRequest | None:
+    """The deferred request of this key, if there is one. Raises IdempotencyKeyReused.
+
+    `is_sent`: the call is about to go to MIFOS, unless there is one. That is noted before it goes, for who sends it may
+    die; and under the key's lock, so that a request that is accepted meanwhile knows of it.
+    """
     try:
-        used = UsedKey.objects.filter(namespace=namespace, identity=write.identity).first()
-        if used is None:
-            try:
-                with transaction.atomic():
-                    _remember(write, call.body)
-            except IntegrityError:
-                used = UsedKey.objects.get(namespace=namespace, identity=write.identity)
-        if used is None:
-            return None
-        if used.body_digest not in vault.digests(call.body or b""):
-            raise IdempotencyKeyReused
-        return DeferredRequest.objects.filter(namespace=namespace, identity=write.identity).first()
+        if not is_sent:
+            used = UsedKey.objects.filter(namespace=breaker_conf.namespace(), identity=write.identity).first()
+            if used is None:
+                return None
+            _refuse_other_body(used, call)
+            return _of_key(write)
+        with transaction.atomic():
+            used = _claimed(call, write)
+            if (row := _of_key(write)) is None:
+                UsedKey.objects.filter(pk=used.pk).update(calls=F("calls") + 1)
+            return row
     except (DatabaseError, InterfaceError) as error:
         # MIFOS knows the key all the same, and does nothing twice; only another body is not found out.
         log.warning("Keys that were used cannot be looked up (%s)", type(error).__name__)
         return None
 
 
-def _remember(write: Write, body: bytes | None) -> None:
-    UsedKey.objects.create(
+def _claimed(call: Call, write: Write) -> UsedKey:
+    """The key, ours until the transaction ends. Raises IdempotencyKeyReused."""
+    used, is_new = UsedKey.objects.select_for_update().get_or_create(
         namespace=breaker_conf.namespace(),
         identity=write.identity,
-        body_digest=vault.digests(body or b"")[0],
-        created_at=clock.now(),
+        defaults={"body_digest": vault.digests(call.body or b"")[0], "created_at": clock.now()},
     )
+    if not is_new:
+        _refuse_other_body(used, call)
+    return used
+
+
+def _refuse_other_body(used: UsedKey, call: Call) -> None:
+    if used.body_digest not in vault.digests(call.body or b""):
+        raise IdempotencyKeyReused
+
+
+def _of_key(write: Write) -> DeferredRequest | None:
+    return DeferredRequest.objects.filter(namespace=breaker_conf.namespace(), identity=write.identity).first()
 
 
 def _answer(row: DeferredRequest, write: Write) -> requests.Response:
