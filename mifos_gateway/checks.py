@@ -238,8 +238,7 @@ def _wrong_deferred_routes(given: dict[str, Any]) -> Iterator[CheckMessage]:
     if named is not None and not isinstance(named, dict) and not _is_list_of_texts(named):
         yield _error("E017", f"settings.GATEWAY['DEFERRED_ROUTES'] is {named!r}", f"Make it a dict. {_DEFERRED_HINT}")
         return
-    purged: Any = given.get("MIFOS_PURGE_DAYS")
-    days = purged if _is_whole(purged) else GatewaySettings().mifos_purge_days
+    days = _days(given, "MIFOS_PURGE_DAYS")
     for rule, value in rules.by_rule(named or {}).items():
         try:
             DeferredRule.parse(rule)
@@ -255,10 +254,8 @@ def _wrong_deferred_routes(given: dict[str, Any]) -> Iterator[CheckMessage]:
         if not deferred.safe and rules.never_honours_keys(rule):
             text = f"settings.GATEWAY['DEFERRED_ROUTES'][{rule!r}]: MIFOS looks at no keys there, so it is not deferred"
             yield _warning("W007", text, "Take it out; or, if doing it twice does no harm, Deferred(safe=True).")
-    kept: Any
-    known: Any
-    kept, known = (given.get(key) for key in ("DEFERRED_DAYS", "IDEMPOTENCY_DAYS"))
-    if _is_whole(kept) and _is_whole(known) and kept < known:
+    kept, known = _days(given, "DEFERRED_DAYS"), _days(given, "IDEMPOTENCY_DAYS")
+    if kept < known:
         text = f"settings.GATEWAY: what has ended is deleted after {kept} days, and its key known for {known}"
         yield _error("E024", text, "Make DEFERRED_DAYS at least IDEMPOTENCY_DAYS (GATEWAY_DEFERRED_DAYS).")
 
@@ -270,6 +267,13 @@ def _wrong_keys(given: dict[str, Any]) -> Iterator[CheckMessage]:
     except (ValueError, TypeError):
         text = "settings.GATEWAY['PAYLOAD_KEYS'] has one that is no key"  # which is nobody's to see
         yield _error("E016", text, "Make each with cryptography.fernet.Fernet.generate_key() (GATEWAY_PAYLOAD_KEYS).")
+
+
+def _days(given: dict[str, Any], key: str) -> int:
+    """As they are set; what is wrong with them others say."""
+    value: Any = given.get(key)
+    found: int = value if _is_whole(value) else getattr(GatewaySettings(), key.lower())
+    return found
 
 
 def _is_whole(value: Any) -> bool:

@@ -47,7 +47,7 @@ class Deferred(Fallback):
 
         if call.write is None or call.write.deferred is None:
             raise error
-        return intake.accept(call, perhaps_sent=getattr(error, "sent", None) is not False)
+        return intake.accept(call, perhaps_sent=getattr(error, "sent", None) is not False, admitted=True)
 
 
 def _may_be_sent_again(error: Exception) -> bool:

@@ -120,6 +120,7 @@ _STATE = openapi.errors(
     "It is not in a state for that.",
     openapi.error_example("DEFERRED_STATE", "It is delivered, and can no longer be cancelled."),
     openapi.error_example("KEY_BURNT", "MIFOS has recorded an error under its key and would repeat it. …"),
+    openapi.error_example("KEY_FORGOTTEN", "MIFOS may have forgotten its key, and would do it again. …"),
 )
 _IDENT = OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 _EXAMPLE = OpenApiExample("Delivered", value=_ENTRY, response_only=True, status_codes=["200"])

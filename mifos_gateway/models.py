@@ -62,6 +62,7 @@ class UsedKey(models.Model):
     identity = models.CharField(max_length=43)  # idempotency.identity: consumer, client, method, path, query, key
     body_digest = models.CharField(max_length=64)
     created_at = models.DateTimeField(db_index=True)
+    calls = models.PositiveIntegerField(default=0)  # with it that went to MIFOS at once, or were about to
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("namespace", "identity"), name="one_body_for_a_key"),)
@@ -108,6 +109,7 @@ class DeferredRequest(models.Model):
     idempotency_key = models.CharField(_("idempotency key"), max_length=255)
     identity = models.CharField(max_length=43)
     key_serial = models.PositiveIntegerField(default=0)  # how often MIFOS has got a new key for it
+    key_since = models.DateTimeField(null=True, blank=True)  # since when MIFOS may know the present one
     request_id = models.CharField(max_length=64, blank=True)
     payload = models.BinaryField()  # headers and body, sealed
     status = models.CharField(_("status"), max_length=20, choices=Status.choices, default=Status.QUEUED)
@@ -115,6 +117,7 @@ class DeferredRequest(models.Model):
     key_burnt = models.BooleanField(default=False)
     failures = models.PositiveIntegerField(default=0)  # in a row, for the back-off
     created_at = models.DateTimeField(_("accepted at"), editable=False)
+    time_to_live = models.DurationField(_("time to live"))
     expires_at = models.DateTimeField(_("expires at"))
     due_at = models.DateTimeField(_("due at"))
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)

@@ -20,7 +20,6 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from breaker.fallbacks import FailFast
 from breaker.registry import registry
-from mifos_gateway import conf as gateway_conf
 from mifos_gateway import database, guard, idempotency, vault
 from mifos_gateway.errors import GatewayError
 from mifos_gateway.models import DeferredAttempt, DeferredRequest
@@ -61,12 +60,13 @@ def lease(now: datetime, *, limit: int, breakers: Collection[str]) -> list[Lease
     """Up to so many that are due, of these breakers; each the first of its order, and of no order two."""
     if limit < 1 or not breakers:
         return []
+    moment = time.monotonic()  # before the database is waited for: we must not believe in a lease for longer than it
     rows = sendable(now, breakers).order_by("pk")
     skip = connection.features.has_select_for_update_skip_locked
     found: list[Leased] = []
     with transaction.atomic():
         for row in rows.select_for_update(skip_locked=skip, of=("self",))[:limit]:
-            if one := _lease(row, now):
+            if one := _lease(row, now, moment):
                 found.append(one)
     return found
 
@@ -84,15 +84,16 @@ def sendable(now: datetime, breakers: Collection[str]) -> QuerySet[DeferredReque
     )
 
 
-def _lease(row: DeferredRequest, now: datetime) -> Leased | None:
+def _lease(row: DeferredRequest, now: datetime, moment: float) -> Leased | None:
     seconds = timeout_of(row.breaker) + GRACE
     row.status, row.lease, row.lease_until = Status.REPLAYING, uuid.uuid4(), now + timedelta(seconds=seconds)
+    row.key_since = row.key_since or now
     try:
         with transaction.atomic():
-            row.save(update_fields=("status", "lease", "lease_until"))
+            row.save(update_fields=("status", "lease", "lease_until", "key_since"))
     except IntegrityError:
         return None  # an earlier one of its order, accepted at the same time, is being sent
-    return Leased(row, row.lease, time.monotonic() + seconds)
+    return Leased(row, row.lease, moment + seconds)
 
 
 def timeout_of(breaker: str) -> float:
@@ -147,20 +148,12 @@ def attempt(leased: Leased) -> Attempt:
 def call_of(row: DeferredRequest) -> guard.Call:
     """The call as it was accepted, with its key. Raises vault.Unreadable."""
     headers, body = intake.unsealed(row.payload)
-    headers["Idempotency-Key"] = key_of(row)
+    if row.key_serial:
+        headers["Idempotency-Key"] = idempotency.renewed(row.identity, row.key_serial)
     if row.request_id:
         headers["X-Request-ID"] = headers["X-Correlation-ID"] = row.request_id
     user: Any = row.client
     return guard.Call(user, row.method, row.target, headers, body)
-
-
-def key_of(row: DeferredRequest) -> str:
-    """What MIFOS gets as this request's key at present."""
-    if row.key_serial:
-        return idempotency.renewed(row.identity, row.key_serial)
-    if gateway_conf.gateway().raw_idempotency_keys and len(row.idempotency_key) <= idempotency.LONGEST_RAW_KEY:
-        return row.idempotency_key
-    return row.identity
 
 
 def settle(leased: Leased, made: Attempt) -> bool:
@@ -181,12 +174,14 @@ def settle(leased: Leased, made: Attempt) -> bool:
     if verdict.burnt:
         changed |= {"key_burnt": True}
     if verdict.new_key:
-        changed |= {"key_serial": row.key_serial + 1}
+        changed |= {"key_serial": row.key_serial + 1, "key_since": None}
     if answer is not None and verdict.status != Status.QUEUED:
         changed |= {"response_status": answer.status_code, "response": vault.seal(answer.content)}
     with transaction.atomic():
         mine = DeferredRequest.objects.filter(pk=row.pk, lease=leased.token, status=Status.REPLAYING)
         is_ours = bool(mine.update(**changed))
+        if not is_ours and row.attempts.filter(at=made.at, outcome=verdict.outcome).exists():
+            return False  # recorded already: the answer to that was lost
         status = None if answer is None else answer.status_code
         _note(row, made.at, verdict.outcome, status=status, error=made.error)
     _tell(row, verdict, answer)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 
 from breaker import conf as breaker_conf
@@ -137,13 +137,32 @@ def retry(pk: int, *, new_key: bool | None = None) -> DeferredRequest:
                 code="KEY_BURNT",
             )
         if renews:
-            row.key_serial, row.key_burnt, row.perhaps_sent = row.key_serial + 1, False, False
+            row.key_serial, row.key_burnt, row.perhaps_sent, row.key_since = row.key_serial + 1, False, False, None
         now = clock.now()
-        lived = row.expires_at - row.created_at
-        row.status, row.due_at, row.expires_at, row.failures = Status.QUEUED, now, now + lived, 0
+        row.status, row.due_at, row.expires_at, row.failures = Status.QUEUED, now, _expiry(row, now), 0
         row.ended_at = row.released_at = row.response_status = row.response = None
         row.save()
     return row
+
+
+def _expiry(row: DeferredRequest, now: datetime) -> datetime:
+    """After a new time to live, but before MIFOS may forget the key. Raises NotPossible when it may have."""
+    expires_at = now + row.time_to_live
+    if row.key_since is None:
+        return expires_at
+    last = forgets_at(row.key_since)
+    if last <= now:
+        raise NotPossible(
+            "MIFOS may have forgotten its key, and would do it again. Make sure in MIFOS that nothing was done, and "
+            'retry with {"newKey": true}.',
+            code="KEY_FORGOTTEN",
+        )
+    return min(expires_at, last)
+
+
+def forgets_at(key_since: datetime) -> datetime:
+    """When MIFOS may forget a key at the earliest."""
+    return key_since + timedelta(days=conf.gateway().mifos_purge_days)
 
 
 def release(pk: int) -> DeferredRequest:
@@ -194,24 +213,29 @@ def backlog() -> Backlog:
 
 
 def purge(now: datetime, *, days: int | None = None) -> int:
-    """Delete what ended so long ago, in small steps; how many. What holds up an order stays."""
+    """Delete what ended so long ago, in small steps; how many. What holds up an order stays; a key stays as long as
+    the request that it came with."""
     kept = conf.gateway()
     ended = DeferredRequest.objects.filter(
         ended_at__lt=now - timedelta(days=days if days is not None else kept.deferred_days)
     )
     gone = _deleted(DeferredRequest, ended.exclude(UNFINISHED & ~Q(order="")))
-    still_there = DeferredRequest.objects.filter(namespace=OuterRef("namespace"), identity=OuterRef("identity"))
-    old = UsedKey.objects.filter(created_at__lt=now - timedelta(days=kept.idempotency_days))
-    _deleted(UsedKey, old.filter(~Exists(still_there)))
+    theirs = DeferredRequest.objects.filter(namespace=OuterRef("namespace"), identity=OuterRef("identity"))
+    keys = UsedKey.objects.filter(created_at__lt=now - timedelta(days=kept.idempotency_days))
+    _deleted(UsedKey, keys.exclude(Exists(theirs)))
     return gone
 
 
 def _deleted(model: Any, chosen: QuerySet[Any]) -> int:
-    gone = 0
-    while pks := list(chosen.values_list("pk", flat=True)[:_PURGED_AT_ONCE]):
+    """Locked before they are deleted: one that is sent again meanwhile is chosen no longer."""
+    gone, skip = 0, connection.features.has_select_for_update_skip_locked
+    while True:
         with transaction.atomic():
+            locked = chosen.order_by("pk").select_for_update(skip_locked=skip, of=("self",))
+            pks = list(locked.values_list("pk", flat=True)[:_PURGED_AT_ONCE])
+            if not pks:
+                return gone
             gone += _count(model, model.objects.filter(pk__in=pks).delete()[1].items())
-    return gone
 
 
 def _count(model: Any, deleted: Iterable[tuple[str, int]]) -> int:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
+from django.db.models import F
 from django.urls import get_script_prefix
 
 from breaker import conf as breaker_conf
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway")
 
-_KEPT_HEADERS = ("content-type", "accept", "if-match")
+LOCK_SECONDS = 2
+_KEPT_HEADERS = ("content-type", "accept", "if-match", "idempotency-key")
+"""The key as well, as MIFOS gets it: what it perhaps has must not come again with another."""
 Status = DeferredRequest.Status
 
 
@@ -118,7 +121,7 @@ def admit(call: Call) -> requests.Response | None:
         return None
     if write.is_given and (known := _known(call, write)) is not None:
         return known
-    if write.order and keeps_order():
+    if write.order and (write.deferred is not None or keeps_order()):
         try:
             with turnstile:
                 first = desk.ahead(breaker_conf.namespace(), write.order).first()
@@ -130,60 +133,62 @@ def admit(call: Call) -> requests.Response | None:
             return _accept_now(call)
     if write.deferred is not None and write.preference.at_once:
         return _accept_now(call)
+    if write.is_given and (known := _known(call, write, is_sent=True)) is not None:
+        return known
     return None
 
 
 def keeps_order() -> bool:
+    """Whether what is not to be deferred waits as well."""
     return rules.any_named() and not conf.gateway().deferred_let_direct_pass
 
 
-def accept(call: Call, *, perhaps_sent: bool = False) -> requests.Response:
+def accept(call: Call, *, perhaps_sent: bool = False, admitted: bool = False) -> requests.Response:
     """202, once the request is in the database; or of the one that was accepted with this key before.
 
+    `admitted`: it was to go to MIFOS. Another call with its key may have gone there before it or beside it.
     Raises IdempotencyKeyReused, AcceptanceUnknown, and the database's errors when it was not accepted.
     """
     write = call.write
     assert write is not None
     assert write.deferred is not None
     with turnstile:
-        row = _row(call, write, write.deferred, perhaps_sent=perhaps_sent)
-        try:
-            with transaction.atomic():
+        return _accept(call, write, write.deferred, perhaps_sent=perhaps_sent, admitted=admitted)
+
+
+def _accept(
+    call: Call, write: Write, deferred: Deferred, *, perhaps_sent: bool, admitted: bool, again: bool = False
+) -> requests.Response:
+    """`again`: a commit broke off. The key's lock waits for it where it is still under way, and then there is a row, or
+    none."""
+    is_written = False
+    try:
+        with transaction.atomic():
+            if again and connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+            used = _claimed(call, write)
+            row = _of_key(write)
+            if row is None:
+                others = used.calls - int(admitted and write.is_given)
+                row = _row(call, write, deferred, failed=perhaps_sent)
+                if perhaps_sent or others > 0:
+                    row.perhaps_sent, row.key_since = True, used.created_at
+                    row.expires_at = min(row.expires_at, desk.forgets_at(used.created_at))
                 row.save(force_insert=True)
-                if not write.is_given:
-                    _remember(write, call.body)
-                place = desk.position(row)
-        except IntegrityError:
-            return _answer(_same(row, call), write)
-        except DATABASE_AWAY:
-            if connection.in_atomic_block:  # the caller's own transaction, which is lost as a whole
-                raise
-            return _answer(_found_again(row), write)
-    return _answered(desk.entry(row, attempts=(), place=place), row, write)
-
-
-def _same(row: DeferredRequest, call: Call) -> DeferredRequest:
-    """The one that was accepted under this key a moment ago, or long ago. Raises IdempotencyKeyReused."""
-    found = DeferredRequest.objects.get(namespace=row.namespace, identity=row.identity)
-    try:
-        is_same = unsealed(found.payload)[1] == call.body
-    except vault.Unreadable:
-        is_same = True  # the key that is known stands for the body: `_known` has compared them
-    if not is_same:
-        raise IdempotencyKeyReused
-    return found
-
-
-def _found_again(row: DeferredRequest) -> DeferredRequest:
-    """Whether it was accepted, after the connection broke off: perhaps as it was told so."""
-    try:
-        connection.close()
-        found = DeferredRequest.objects.filter(namespace=row.namespace, identity=row.identity).first()
+            entry = desk.entry(row)
+            is_written = True  # and then the commit
     except DATABASE_AWAY:
-        raise AcceptanceUnknown(row.idempotency_key) from None
-    if found is None:
-        raise OutboxUnavailable
-    return found
+        if connection.in_atomic_block or not (is_written or again):  # the caller's own transaction, or nothing was done
+            raise
+        if again:
+            raise AcceptanceUnknown(write.key) from None
+        try:
+            connection.close()
+        except DATABASE_AWAY:
+            raise AcceptanceUnknown(write.key) from None
+        return _accept(call, write, deferred, perhaps_sent=perhaps_sent, admitted=admitted, again=True)
+    return _answered(entry, row, write)
 
 
 def location(uid: uuid.UUID) -> str:
@@ -197,8 +202,8 @@ def _accept_now(call: Call) -> requests.Response:
         raise OutboxUnavailable from error
 
 
-def _row(call: Call, write: Write, deferred: Deferred, *, perhaps_sent: bool) -> DeferredRequest:
-    now = clock.now()
+def _row(call: Call, write: Write, deferred: Deferred, *, failed: bool) -> DeferredRequest:
+    now, lives = clock.now(), timedelta(seconds=deferred.seconds)
     return DeferredRequest(
         namespace=breaker_conf.namespace(),
         consumer_id=write.consumer,
@@ -212,11 +217,11 @@ def _row(call: Call, write: Write, deferred: Deferred, *, perhaps_sent: bool) ->
         identity=write.identity,
         request_id=write.request_id,
         payload=sealed(call.headers, call.body),
-        perhaps_sent=perhaps_sent,
-        failures=int(perhaps_sent),
+        failures=int(failed),
         created_at=now,
-        expires_at=now + timedelta(seconds=deferred.seconds),
-        due_at=now + timedelta(seconds=back_off(1) if perhaps_sent else 0),
+        time_to_live=lives,
+        expires_at=now + lives,
+        due_at=now + timedelta(seconds=back_off(1) if failed else 0),
     )
 
 
@@ -232,37 +237,56 @@ def unsealed(payload: bytes | memoryview) -> tuple[dict[str, str], bytes | None]
     return found["headers"], None if found["body"] is None else base64.b64decode(found["body"])
 
 
-def _known(call: Call, write: Write) -> requests.Response | None:
-    """Of the deferred request of this key, if there is one. Raises IdempotencyKeyReused."""
-    namespace = breaker_conf.namespace()
+def _known(call: Call, write: Write, *, is_sent: bool = False) -> requests.Response | None:
+    """Of the deferred request of this key, if there is one. Raises IdempotencyKeyReused.
+
+    `is_sent`: the call is about to go to MIFOS, unless there is one. That is noted before it goes, for who sends it may
+    die; and under the key's lock, so that a request that is accepted meanwhile knows of it.
+    """
     try:
         with turnstile:
-            used = UsedKey.objects.filter(namespace=namespace, identity=write.identity).first()
-            if used is None:
-                try:
-                    with transaction.atomic():
-                        _remember(write, call.body)
-                except IntegrityError:
-                    used = UsedKey.objects.get(namespace=namespace, identity=write.identity)
-            if used is None:
-                return None
-            if used.body_digest not in vault.digests(call.body or b""):
-                raise IdempotencyKeyReused
-            found = DeferredRequest.objects.filter(namespace=namespace, identity=write.identity).first()
-            return None if found is None else _answer(found, write)
+            row = _noted(call, write) if is_sent else _looked_up(call, write)
+            return None if row is None else _answer(row, write)
     except DATABASE_AWAY as error:
         # MIFOS knows the key all the same, and does nothing twice; only another body is not found out.
         log.warning("Keys that were used cannot be looked up (%s)", type(error).__name__)
         return None
 
 
-def _remember(write: Write, body: bytes | None) -> None:
-    UsedKey.objects.create(
+def _looked_up(call: Call, write: Write) -> DeferredRequest | None:
+    used = UsedKey.objects.filter(namespace=breaker_conf.namespace(), identity=write.identity).first()
+    if used is not None:
+        _refuse_other_body(used, call)
+    return _of_key(write)
+
+
+def _noted(call: Call, write: Write) -> DeferredRequest | None:
+    with transaction.atomic():
+        used = _claimed(call, write)
+        if (row := _of_key(write)) is None:
+            UsedKey.objects.filter(pk=used.pk).update(calls=F("calls") + 1)
+        return row
+
+
+def _claimed(call: Call, write: Write) -> UsedKey:
+    """The key, ours until the transaction ends. Raises IdempotencyKeyReused."""
+    used, is_new = UsedKey.objects.select_for_update().get_or_create(
         namespace=breaker_conf.namespace(),
         identity=write.identity,
-        body_digest=vault.digests(body or b"")[0],
-        created_at=clock.now(),
+        defaults={"body_digest": vault.digests(call.body or b"")[0], "created_at": clock.now()},
     )
+    if not is_new:
+        _refuse_other_body(used, call)
+    return used
+
+
+def _refuse_other_body(used: UsedKey, call: Call) -> None:
+    if used.body_digest not in vault.digests(call.body or b""):
+        raise IdempotencyKeyReused
+
+
+def _of_key(write: Write) -> DeferredRequest | None:
+    return DeferredRequest.objects.filter(namespace=breaker_conf.namespace(), identity=write.identity).first()
 
 
 def _answer(row: DeferredRequest, write: Write) -> requests.Response:

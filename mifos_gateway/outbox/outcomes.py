@@ -7,8 +7,9 @@
 5xx with `x-served-from-cache: true`             unknown: the recorded error of a call that may have had its effect
 any other 5xx, 408, no answer                    again, with the same key
 401                                              our own user is refused: again, once somebody has mended it
-any other 4xx, a 503 that is a business refusal  rejected; unknown where MIFOS does not look at keys before it refuses,
-                                                 and a former attempt may have had its effect
+any other 3xx and 4xx, a 503 that is a business  rejected; unknown where MIFOS does not look at keys before it refuses
+refusal                                          (401, 403 and 405 of its doors, 404 of an external id that the write
+                                                 itself may have ended), and a former attempt may have had its effect
 not sent                                         again
 
 Sources: FINERACT's command processing (section 2) and error mappers (sections 4 and 8).
@@ -100,7 +101,7 @@ def of_answer(answer: Answer, *, failures: int, perhaps_sent: bool, asked: int) 
         if replayed:
             return Verdict(Status.UNKNOWN, "unknown", burnt=True, may_have_arrived=True)
         return Verdict(Status.QUEUED, "failed", max(again, _retry_after(answer)), may_have_arrived=True)
-    if perhaps_sent and not replayed and (not codes or any(_any(codes, code) for code in _BEFORE_THE_KEY)):
+    if perhaps_sent and not replayed and _before_the_key(status, codes):
         return Verdict(Status.UNKNOWN, "unknown", may_have_arrived=True)
     return Verdict(Status.REJECTED, "rejected", burnt=replayed)
 
@@ -117,6 +118,11 @@ def of_error(error: GatewayError, *, failures: int) -> Verdict:
         return Verdict(Status.QUEUED, "not_sent", again, was_sent=False)
     outcome = "timeout" if isinstance(error, MifosTimeout) else "failed"
     return Verdict(Status.QUEUED, outcome, again, may_have_arrived=True)
+
+
+def _before_the_key(status: int, codes: list[str]) -> bool:
+    """FINERACT finds out whose an external id is before it looks at keys, and so answers 404 to a second DELETE."""
+    return not codes or status == 404 or any(_any(codes, code) for code in _BEFORE_THE_KEY)
 
 
 def _any(codes: list[str], pattern: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_PART = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')  # a comma within quotes parts nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,7 @@ class Preference:
     def parse(cls, header: str) -> Preference:
         """Of several values for one preference the first holds; what is not understood is left out (section 2)."""
         found: dict[str, str] = {}
-        for part in header.split(","):
+        for part in _PART.findall(header):
             name, _, value = part.partition(";")[0].partition("=")
             found.setdefault(name.strip().lower(), value.strip().strip('"'))
         asked = "respond-async" in found

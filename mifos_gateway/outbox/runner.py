@@ -33,11 +33,14 @@ _WRONG = ("not_sent", "failed", "timeout", "throttled", "busy", "credentials_rej
 
 
 class Runner:
-    """One process's; `run` returns when `stop` was called, or with `once` when nothing is due."""
+    """One process's; `run` returns when `stop` was called, or with `once` when nothing is due.
+
+    No more `threads` than the bulkhead has places, which would turn the others away.
+    """
 
     def __init__(self, *, threads: int | None = None, rate: float | None = None) -> None:
         settings = conf.gateway()
-        self.threads = threads or settings.deferred_threads
+        self.threads = min(threads or settings.deferred_threads, settings.bulkhead)
         self.rate = rate or settings.deferred_rate
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -45,6 +48,8 @@ class Runner:
         self._busy: set[Future[Any]] = set()
         self._pace = Pace(self.rate, time.monotonic())
         self._shut: dict[str, float] = {}  # breakers that reject, until when
+        self._were_open: set[str] = set()
+        self._held_back = False  # by the pace, at the last look
         self._tidies_at = self._purges_at = 0.0
 
     def stop(self) -> None:
@@ -57,18 +62,20 @@ class Runner:
         ends_at = None if seconds is None else time.monotonic() + seconds
         self.ended, pause = 0, IDLE
         with ThreadPoolExecutor(self.threads, thread_name_prefix="deliver") as pool:
-            while not self._stopping.is_set() and (ends_at is None or time.monotonic() < ends_at):
+            while True:
                 self._wake.clear()
+                if self._stopping.is_set() or (ends_at is not None and time.monotonic() >= ends_at):
+                    break
                 try:
                     begun = self._look(pool)
                     if once and not begun and not self._busy and not self._is_due():
                         break
-                    pause = IDLE
+                    pause = min(IDLE, 1 / self._pace.rate) if self._held_back else IDLE
                 except (DatabaseError, InterfaceError) as error:
                     log.warning("Deferred requests wait for the database (%s)", type(error).__name__)
                     connections.close_all()
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-                self._wake.wait(pause if pause > IDLE else min(IDLE, 1 / self._pace.rate))
+                    pause = min(2 * max(pause, IDLE), _LONGEST_PAUSE)
+                self._wake.wait(pause if ends_at is None else max(0.0, min(pause, ends_at - time.monotonic())))
         connections.close_all()
         return self.ended
 
@@ -84,31 +91,44 @@ class Runner:
             if moment >= self._purges_at:
                 self._purges_at = moment + PURGE
                 desk.purge(now)
-        limit = min(self.threads - len(self._busy), self._pace.allowed(moment))
+        closed, wary = self._breakers(moment)
+        free, allowed = self.threads - len(self._busy), self._pace.allowed(moment)
+        limit = min(free, allowed)
+        self._held_back = allowed < free
         if limit < 1:
             return 0
-        open_ones, wary = self._breakers(moment)
-        begun = delivery.lease(clock.now(), limit=limit, breakers=open_ones)
+        begun = delivery.lease(clock.now(), limit=limit, breakers=closed)
         for name in wary:  # one each: the trial, which all of them would be rejected beside
             if len(begun) < limit:
                 begun += delivery.lease(clock.now(), limit=1, breakers=[name])
                 self._shut[name] = moment + 1
+        self._held_back &= len(begun) == limit  # else there was no more
         self._pace.took(len(begun))
         for leased in begun:
             self._begin(pool, leased)
         return len(begun)
 
     def _breakers(self, moment: float) -> tuple[list[str], list[str]]:
-        """Those whose calls may go out, and those that are due to let one through."""
-        closed, wary = [], []
+        """Those whose calls may go out, and those that are due to let one through.
+
+        When one has closed, whoever's call it was that closed it, MIFOS has just come back.
+        """
+        closed, wary, were_open = [], [], self._were_open
+        self._were_open = set()
         for name in guard.NAMES.values():
             circuit = registry.circuits[name]
             if circuit.current_state == "closed":
                 closed.append(name)
-            if circuit.current_state == "closed" or circuit.retry_after > 1:
+                self._shut.pop(name, None)
+                continue
+            self._were_open.add(name)
+            if circuit.retry_after > 1:
                 self._shut.pop(name, None)
             elif self._shut.setdefault(name, moment + 1) <= moment:  # for the rest of the circuit's last second
                 wary.append(name)
+        if were_open - self._were_open:
+            with self._lock:
+                self._pace.went_wrong(moment)
         return closed, wary
 
     def _begin(self, pool: ThreadPoolExecutor, leased: Leased) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 
 from breaker.registry import registry
 from mifos_gateway import maker, tokens
@@ -15,7 +17,7 @@ from mifos_gateway.errors import GatewayError, MifosTimeout, MifosUnavailable
 from mifos_gateway.fallbacks import Deferred, FailFast
 from mifos_gateway.models import DeferredRequest, UsedKey
 from mifos_gateway.outbox import clock, delivery, desk, intake
-from mifos_gateway.outbox.turnstile import PLACES, Turnstile, turnstile
+from mifos_gateway.outbox.turnstile import PLACES, Turnstile
 from mifos_gateway.refusals import DeferredAhead, IdempotencyKeyReused, ServiceUnavailable
 from tests.mifos_gateway.conftest import Caller, FakeMifos, mifos_answer
 
@@ -323,6 +325,26 @@ def gone(*args: Any, **more: Any) -> Any:
     raise OperationalError("the connection broke off")
 
 
+def breaking(*, is_committed: bool, times: int) -> Any:
+    """Django's transactions, the first of which break off at their end."""
+    left, whole = [times], transaction.atomic
+
+    class RolledBack(Exception):
+        pass
+
+    @contextlib.contextmanager
+    def atomic() -> Iterator[None]:
+        left[0] -= 1
+        with contextlib.suppress(RolledBack), whole():
+            yield
+            if left[0] >= 0 and not is_committed:
+                raise RolledBack
+        if left[0] >= 0:
+            gone()
+
+    return SimpleNamespace(atomic=atomic)
+
+
 @pytest.mark.django_db(transaction=True)
 class TestABrokenConnection:
     """Between the 202 and the row nothing may be left to guess."""
@@ -342,36 +364,35 @@ class TestABrokenConnection:
         monkeypatch.setattr(desk, "position", gone)
         assert accept(caller).json()["code"] == "SERVICE_UNAVAILABLE"
 
-    def test_what_was_committed_all_the_same_is_found(
-        self, routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("is_committed", [True, False])
+    def test_after_a_broken_commit_it_is_accepted_once(
+        self, routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch, is_committed: bool
     ) -> None:
-        committing, whole = contextlib.nullcontext, desk.position
-        places = iter([gone, whole])
-        monkeypatch.setattr(intake.transaction, "atomic", committing)
-        monkeypatch.setattr(desk, "position", lambda row: next(places)(row))
+        monkeypatch.setattr(intake, "transaction", breaking(is_committed=is_committed, times=1))
         answer = accept(caller, headers={"Prefer": "respond-async, wait=0"})
         assert (answer.status_code, answer.json()["id"]) == (202, str(only().uid))
 
     @pytest.mark.parametrize("is_open", [True, False])
+    @pytest.mark.parametrize("is_committed", [True, False])
     def test_what_nobody_can_tell_is_said_with_the_key_to_repeat_it_by(
-        self, routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch, is_open: bool
+        self,
+        routes: Any,
+        caller: Caller,
+        mifos: FakeMifos,
+        monkeypatch: pytest.MonkeyPatch,
+        is_open: bool,
+        is_committed: bool,
     ) -> None:
         if is_open:
             open_circuit(mifos)
         with monkeypatch.context() as patched:
-            patched.setattr(desk, "position", gone)
-            patched.setattr(DeferredRequest.objects, "filter", gone)
+            patched.setattr(intake, "transaction", breaking(is_committed=is_committed, times=2))
             answer = accept(caller, headers={} if is_open else {"Prefer": "respond-async, wait=0"})
-        assert (answer.status_code, answer.json()["code"], answer.json()["sent"]) == (
-            503,
-            "ACCEPTANCE_UNKNOWN",
-            "unknown",
-        )
-        turnstile.renew()
-        again = accept(
-            caller, headers={"Prefer": "respond-async, wait=0", "Idempotency-Key": answer["Idempotency-Key"]}
-        )
-        assert (again.status_code, again["Idempotency-Key"]) == (202, answer["Idempotency-Key"])
+        told = answer.json()
+        assert (answer.status_code, told["code"], told["sent"]) == (503, "ACCEPTANCE_UNKNOWN", "unknown")
+        key = answer["Idempotency-Key"]
+        again = accept(caller, headers={"Prefer": "respond-async, wait=0", "Idempotency-Key": key})
+        assert (again.status_code, again["Idempotency-Key"]) == (202, key)
         assert DeferredRequest.objects.count() == 1
 
 
