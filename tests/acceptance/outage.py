@@ -3,7 +3,7 @@
 Three consumers write through two gateways of two workers each, in fifty orders at once, each write with a key and
 again until it is accepted; runners send what was accepted once MIFOS is back. Both while it is away and while it takes
 what has waited for it, workers, runners and Redis are killed (SIGKILL) at instants that the seed chooses, and MIFOS
-loses answers to what it has done. Nobody is asked what should have happened: MIFOS's ledger is compared with what the
+stumbles once it is back. Nobody is asked what should have happened: MIFOS's ledger is compared with what the
 callers were told, and when.
 """
 
@@ -57,7 +57,7 @@ WAITING = "queued,replaying"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`at`: seconds since its act began; `verb`: a method of Stage."""
+    """`at`: seconds since its act began; `verb`: a method of Stage, `which`: its argument."""
 
     act: str
     at: float
@@ -74,7 +74,7 @@ def schedule(seed: int) -> tuple[dict[str, Any], list[Step]]:
     steps = []
     for act, seconds, verbs in (
         ("away", 3.0, ("kill_worker", "kill_worker", "kill_runner", "kill_redis")),
-        ("back", 6.0, ("kill_worker", "kill_runner", "kill_runner", "kill_redis", "lose_answers")),
+        ("back", 6.0, ("kill_worker", "kill_runner", "kill_runner", "kill_redis", "stumble")),
     ):
         steps += [Step(act, chance.uniform(0, seconds), verb, chance.randrange(4)) for verb in verbs]
     return chance.choice(OUTAGES), sorted(steps, key=lambda step: (step.act, step.at))
@@ -306,8 +306,10 @@ class Stage:
         time.sleep(0.3 * which)
         self.redis.start()
 
-    def lose_answers(self, which: int) -> None:
-        self.sandbox.set_faults(mode="reset", after="effect", methods=["POST"], times=2 + which)
+    def stumble(self, which: int) -> None:
+        """MIFOS does some and loses the answer, and then fails in some: those behind must not overtake them."""
+        some = {"methods": ["POST"], "times": 2 + which}
+        self.sandbox.set_faults({"mode": "reset", "after": "effect"} | some, {"mode": "error"} | some)
 
 
 @contextlib.contextmanager
