@@ -106,6 +106,7 @@ VARIABLES = (
     Variable("GATEWAY_DEFERRED_LET_DIRECT_PASS", boolean, "false"),
     Variable("GATEWAY_DEFERRED_RATE", values.rate, "20"),
     Variable("GATEWAY_DEFERRED_THREADS", whole(1, 256), "8"),
+    Variable("GATEWAY_DEFERRED_GRACE", whole(1, 3600), "10"),
     Variable("GATEWAY_DEFERRED_DAYS", whole(1, 3660), "30"),
     Variable("GATEWAY_IDEMPOTENCY_DAYS", whole(1, 3660), "7"),
     Variable("GATEWAY_MIFOS_PURGE_DAYS", whole(1, 36600), "30"),

@@ -51,6 +51,7 @@ _TYPES: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
     "DEFERRED_LET_DIRECT_PASS": ("E018", "True or False", lambda value: isinstance(value, bool)),
     "DEFERRED_RATE": ("E019", "a number per second, more than 0", lambda value: _is_positive(value)),
     "DEFERRED_THREADS": ("E020", "a whole number of threads, at least 1", lambda value: _is_whole(value)),
+    "DEFERRED_GRACE": ("E025", "seconds, more than 0", lambda value: _is_positive(value)),
     "DEFERRED_DAYS": ("E021", "a whole number of days, at least 1", lambda value: _is_whole(value)),
     "IDEMPOTENCY_DAYS": ("E022", "a whole number of days, at least 1", lambda value: _is_whole(value)),
     "MIFOS_PURGE_DAYS": ("E023", "a whole number of days, at least 1", lambda value: _is_whole(value)),

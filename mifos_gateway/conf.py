@@ -36,6 +36,8 @@ class GatewaySettings:
     deferred_let_direct_pass: bool = False  # of the same order as what was deferred
     deferred_rate: float = 20.0  # sent per second and runner, at most
     deferred_threads: int = 8  # of a runner
+    # seconds between the limit of a call and the end of its lease: to begin late, and to record the answer
+    deferred_grace: float = 10.0
     deferred_days: int = 30  # until what has ended is deleted
     idempotency_days: int = 7  # for so long a key is remembered
     mifos_purge_days: int = 30  # after so many MIFOS forgets keys; no request lives longer

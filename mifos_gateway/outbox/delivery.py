@@ -30,8 +30,6 @@ from mifos_gateway.outbox.outcomes import Verdict, of_answer, of_error
 log = logging.getLogger("gateway")
 
 Status = DeferredRequest.Status
-GRACE = 10.0
-"""Seconds between a lease's end and that of the call it was taken for: to record the answer, and to begin late."""
 UNREADABLE_PAUSE = 60.0
 """Seconds until a payload is looked at again whose key is not among the settings': they may be mended."""
 _FAIL_FAST = FailFast()
@@ -85,7 +83,7 @@ def sendable(now: datetime, breakers: Collection[str]) -> QuerySet[DeferredReque
 
 
 def _lease(row: DeferredRequest, now: datetime, moment: float) -> Leased | None:
-    seconds = timeout_of(row.breaker) + GRACE
+    seconds = timeout_of(row.breaker) + gateway_conf.gateway().deferred_grace
     row.status, row.lease, row.lease_until = Status.REPLAYING, uuid.uuid4(), now + timedelta(seconds=seconds)
     row.key_since = row.key_since or now
     try:

@@ -1,11 +1,12 @@
-"""How fast a backlog is sent: from one a second upwards while all goes well, and back to one when it does not.
+"""How fast a backlog is sent: slowly at first, faster while all goes well, and slowly again when it does not.
 
 So that MIFOS, which has just come back, is not knocked over again by what has waited for it.
 """
 
 from __future__ import annotations
 
-FIRST = 1.0
+FIRST, SHARE = 1.0, 1 / 20
+"""It begins with one a second; with a twentieth of the rate where that is more: ten seconds from there to the top."""
 RISE = 1.5
 """Of the rate, each second in which nothing went wrong."""
 
@@ -15,7 +16,8 @@ class Pace:
 
     def __init__(self, most: float, now: float) -> None:
         self.most = most
-        self.rate = min(FIRST, most)
+        self.first = max(min(FIRST, most), most * SHARE)
+        self.rate = self.first
         self._allowance = 1.0
         self._seen = self._rises_at = now
         self._rises_at += 1
@@ -34,5 +36,5 @@ class Pace:
             self.rate, self._rises_at = min(self.most, self.rate * RISE), now + 1
 
     def went_wrong(self, now: float) -> None:
-        self.rate, self._rises_at = min(FIRST, self.most), now + 1
+        self.rate, self._rises_at = self.first, now + 1
         self._allowance = min(self._allowance, 1.0)

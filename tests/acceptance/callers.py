@@ -41,7 +41,7 @@ class Got:
 
 def get(gateway: Gateway, path: str, **headers: str) -> Got:
     """Any address of the gateway."""
-    return _ask(gateway, "GET", path, headers)
+    return ask(gateway, "GET", path, headers)
 
 
 def call(
@@ -51,17 +51,19 @@ def call(
     user: str = "maker",
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
 ) -> Got:
     """Through to MIFOS, on a connection of its own, so that any worker may take it."""
     url = f"/api/v1/mifos/{user}/{path}"
-    return _ask(gateway, method, url, {"Authorization": f"Token {gateway.token}", **(headers or {})})
+    return ask(gateway, method, url, {"Authorization": f"Token {gateway.token}", **(headers or {})}, body)
 
 
-def _ask(gateway: Gateway, method: str, path: str, headers: dict[str, str]) -> Got:
+def ask(gateway: Gateway, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Got:
+    """Whatever the gateway has, with these headers alone."""
     began = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE)
     try:
-        connection.request(method, path, headers={"Connection": "close", **headers})
+        connection.request(method, path, body, {"Connection": "close", **headers})
         answer = connection.getresponse()
         body, status = answer.read(), answer.status
         got = {name.lower(): value for name, value in answer.getheaders()}

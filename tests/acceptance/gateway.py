@@ -135,3 +135,38 @@ class Gateway:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
         return self.process.returncode
+
+
+class Runner:
+    """A gateway's `manage.py deliver_deferred`; the test is to it what systemd is in production."""
+
+    def __init__(self, gateway: Gateway, *words: str) -> None:
+        self._gateway, self._words = gateway, words
+        self.log_path = gateway.log_path.with_name(f"runner-{uuid.uuid4().hex[:8]}.log")
+        self.start()
+
+    def start(self) -> None:
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "deliver_deferred", *self._words],
+                env=self._gateway.environ,
+                cwd=CHECKOUT,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")

@@ -461,6 +461,20 @@ def test_a_burnt_key_asks_for_a_new_one(routes: Any, caller: Caller, mifos: Fake
     assert mifos.last["headers"]["Idempotency-Key"] != burnt
 
 
+def test_what_was_being_sent_is_queued_again_a_while_after_its_call_has_ended(
+    routes: Any, caller: Caller, mifos: FakeMifos
+) -> None:
+    routes(DEFERRED_GRACE=3)
+    open_circuit(mifos)
+    accept(caller)
+    began = clock.now()
+    assert delivery.lease(began, limit=1, breakers=["MIFOS-Maker-post"])
+    ends = timedelta(seconds=delivery.timeout_of("MIFOS-Maker-post") + 3)
+    assert delivery.recover(began + ends) == 0
+    assert delivery.recover(began + ends + timedelta(seconds=0.1)) == 1
+    assert (only().status, only().perhaps_sent) == ("queued", True)
+
+
 @pytest.mark.parametrize("body", [b'{"newkey": true}', b'{"newKey": "yes"}', b"[]"])
 def test_a_retry_that_cannot_be_read_is_refused(routes: Any, caller: Caller, mifos: FakeMifos, body: bytes) -> None:
     open_circuit(mifos)
