@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, transaction
@@ -24,6 +25,18 @@ log = logging.getLogger("gateway")
 
 TITLES = {"retry": _("Send again"), "cancel": _("Cancel"), "release": _("Release its order")}
 ACTIONS = tuple(TITLES)
+
+
+def purge(now: datetime, *, days: int | None = None, actor: str, source: str) -> int:
+    """`desk.purge` by an operator; how many are gone."""
+    gone = desk.purge(now, days=days)
+    ended = f"what had ended {days} days before" if days is not None else "what had ended"
+    message = f"Deleted {ended}: {gone}; by {actor}, {_SOURCES[source]}"
+    log.warning("Deferred requests: %s", message)
+    django_log.note(
+        message, user=None, source=source, about=DeferredRequest, object_id=None, object_repr="what had ended"
+    )
+    return gone
 
 
 class Unnoticed(RuntimeError):

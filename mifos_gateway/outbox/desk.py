@@ -80,7 +80,11 @@ def _counted(grouped: Any) -> Subquery:
 
 
 def entry(
-    row: DeferredRequest, *, attempts: Iterable[DeferredAttempt] | None = None, place: int | None = None
+    row: DeferredRequest,
+    *,
+    attempts: Iterable[DeferredAttempt] | None = None,
+    place: int | None = None,
+    with_body: bool = True,
 ) -> dict[str, Any]:
     """One deferred request, as the API gives it to its consumer. What is given is not asked for."""
     return {
@@ -92,22 +96,24 @@ def entry(
         "idempotencyKey": row.idempotency_key,
         "orderKey": row.order_key or None,
         "position": position(row) if attempts is None else place,
-        "createdAt": _at(row.created_at),
-        "expiresAt": _at(row.expires_at),
+        "createdAt": at(row.created_at),
+        "expiresAt": at(row.expires_at),
         "perhapsSent": row.perhaps_sent,
         "attempts": [attempt_entry(one) for one in (row.attempts.all() if attempts is None else attempts)],
-        "response": response(row),
+        "response": response(row, with_body=with_body),
     }
 
 
 def attempt_entry(one: DeferredAttempt) -> dict[str, Any]:
-    return {"at": _at(one.at), "outcome": one.outcome, "status": one.status, "error": one.error or None}
+    return {"at": at(one.at), "outcome": one.outcome, "status": one.status, "error": one.error or None}
 
 
-def response(row: DeferredRequest) -> dict[str, Any] | None:
+def response(row: DeferredRequest, *, with_body: bool = True) -> dict[str, Any] | None:
     """What MIFOS said last, where it ended the request: its body as JSON, or as text where it is none."""
     if row.response_status is None:
         return None
+    if not with_body:
+        return {"status": row.response_status}
     try:
         content = vault.unseal(bytes(row.response)) if row.response else b""
     except vault.Unreadable:
@@ -119,7 +125,8 @@ def response(row: DeferredRequest) -> dict[str, Any] | None:
     return {"status": row.response_status, "body": body}
 
 
-def _at(moment: datetime) -> str:
+def at(moment: datetime) -> str:
+    """As the API writes times."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 

@@ -35,24 +35,25 @@ class Payload:
     """None: MIFOS has not ended it."""
 
 
-def of(row: DeferredRequest) -> Payload:
+def of(row: DeferredRequest, *, longest: int | None = LONGEST) -> Payload:
+    """`longest`: characters of a body; None: all of it."""
     try:
         headers, content = intake.unsealed(row.payload)
     except vault.Unreadable as error:
-        return Payload(body=Body(why=str(error)), response=_response(row))
-    return Payload(headers=headers, body=body(content), response=_response(row))
+        return Payload(body=Body(why=str(error)), response=_response(row, longest))
+    return Payload(headers=headers, body=body(content, longest), response=_response(row, longest))
 
 
-def _response(row: DeferredRequest) -> Body | None:
+def _response(row: DeferredRequest, longest: int | None) -> Body | None:
     if row.response_status is None:
         return None
     try:
-        return body(vault.unseal(bytes(row.response)) if row.response else b"")
+        return body(vault.unseal(bytes(row.response)) if row.response else b"", longest)
     except vault.Unreadable as error:
         return Body(why=str(error))
 
 
-def body(content: bytes | None) -> Body:
+def body(content: bytes | None, longest: int | None = LONGEST) -> Body:
     """JSON is laid out where that changes nothing of it; other text is left as it is."""
     if not content:
         return Body(why="there is none")
@@ -62,10 +63,10 @@ def body(content: bytes | None) -> Body:
         return Body(size=len(content), why="it is no text")
     if "\0" in text:
         return Body(size=len(content), why="it is no text")
-    if len(content) <= 4 * LONGEST:  # to lay out what is cut anyway costs more than it shows
+    if longest is None or len(content) <= 4 * longest:  # to lay out what is cut anyway costs more than it shows
         with contextlib.suppress(ValueError, RecursionError):
             text = json.dumps(_DECODER.decode(text), indent=2, ensure_ascii=False)
-    return Body(size=len(content), text=text[:LONGEST], left_out=max(0, len(text) - LONGEST))
+    return Body(size=len(content), text=text[:longest], left_out=len(text) - len(text[:longest]))
 
 
 def _same(given: str) -> float:
