@@ -23,6 +23,7 @@ STUCK = (Status.REJECTED, Status.UNKNOWN)
 RETRIED = (*STUCK, Status.EXPIRED)
 CANCELLED = (Status.QUEUED, *STUCK)
 """What may be: such as is not being sent, and has not ended well or by time."""
+WAITING_ONES = Q(status__in=WAITING)
 UNFINISHED = Q(status__in=(*WAITING, *STUCK), released_at=None)
 """What holds up its order: one that ended badly does until it is cancelled or released."""
 BLOCKING = Q(status__in=STUCK, released_at=None) & ~Q(order="")
@@ -59,7 +60,7 @@ def position(row: DeferredRequest) -> int | None:
     return 1 + (ahead(row.namespace, row.order, before=row.pk).count() if row.order else 0)
 
 
-def with_numbers(rows: QuerySet[DeferredRequest]) -> QuerySet[DeferredRequest]:
+def with_numbers(rows: QuerySet[DeferredRequest]) -> QuerySet[Any]:
     """The same, each with its `place`, which is its position, and the count of its attempts, `tries`."""
     before = ahead(OuterRef("namespace"), OuterRef("order"), before=OuterRef("pk")).order_by()
     is_waiting = UNFINISHED & ~Q(order="")
@@ -73,6 +74,13 @@ def with_numbers(rows: QuerySet[DeferredRequest]) -> QuerySet[DeferredRequest]:
             _counted(DeferredAttempt.objects.filter(request=OuterRef("pk")).order_by().values("request")), 0
         ),
     )
+
+
+def with_behind(rows: QuerySet[DeferredRequest]) -> QuerySet[Any]:
+    """The same, each with how many unfinished ones wait `behind` it in its order."""
+    behind = ahead(OuterRef("namespace"), OuterRef("order")).filter(pk__gt=OuterRef("pk")).order_by()
+    has_none = When(order="", then=0)
+    return rows.annotate(behind=Case(has_none, default=Coalesce(_counted(behind.values("order")), 0)))
 
 
 def _counted(grouped: Any) -> Subquery:
@@ -217,7 +225,7 @@ class Backlog:
 def backlog() -> Backlog:
     """By what waits and what is stuck alone, however many have ended."""
     rows = of_namespace()
-    waiting = rows.filter(status__in=WAITING).aggregate(count=Count("pk"), oldest=Min("created_at"))
+    waiting = rows.filter(WAITING_ONES).aggregate(count=Count("pk"), oldest=Min("created_at"))
     blocked = rows.filter(BLOCKING).aggregate(count=Count("order", distinct=True))
     return Backlog(waiting["count"], waiting["oldest"], blocked["count"])
 
