@@ -35,6 +35,7 @@ MOST = 200
 ATTEMPTS = 100
 """That a page shows; the newest."""
 PAYLOAD = "mifos_gateway.view_payload"
+NONE = "-"
 
 MEANS = {
     "retry": gettext_lazy(
@@ -125,7 +126,7 @@ class Numbered(ChangeList):
 class DeferredRequestAdmin(OfThisGateway):
     list_display = (
         *("ident", "state", "request", "order_key", "position", "tries", "age"),
-        *("consumer_name", "client", "breaker"),
+        *("consumer_name", "client"),
     )
     list_filter = (StatusFilter, AgeFilter, ClientFilter, BreakerFilter, "consumer")
     search_fields = (
@@ -134,9 +135,6 @@ class DeferredRequestAdmin(OfThisGateway):
         "target",
         "idempotency_key__exact",
         "request_id__exact",
-    )
-    search_help_text = gettext_lazy(
-        "Order key or id (or their beginning), part of the path, idempotency key, request id"
     )
     date_hierarchy = "created_at"
     ordering = ("-pk",)
@@ -150,12 +148,16 @@ class DeferredRequestAdmin(OfThisGateway):
         (gettext_lazy("Times"), ("accepted", "expires", "due", "ended", "released")),
         (
             gettext_lazy("Towards MIFOS"),
-            ("breaker", "idempotency_key", "keys", "perhaps_sent", "request_id", "said"),
+            ("breaker", "idempotency_key", "keys", "arrived", "request_id", "said"),
         ),
     )
     fieldsets = tuple((title, {"fields": fields}) for title, fields in FIELDS)
     readonly_fields = tuple(name for _title, fields in FIELDS for name in fields)
     change_form_template = "admin/mifos_gateway/deferredrequest/change.html"
+    change_list_template = "admin/mifos_gateway/deferredrequest/list.html"
+
+    class Media:
+        css = {"all": ("mifos_gateway/deferred.css",)}  # noqa: RUF012 - as Django has it
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("payload", "response")  # of many rows they would be many megabytes
@@ -191,9 +193,9 @@ class DeferredRequestAdmin(OfThisGateway):
     def request(self, row: DeferredRequest) -> str:
         return f"{row.method} {truncatechars(row.target, 80)}"
 
-    @admin.display(description=gettext_lazy("position"), empty_value="-")
+    @admin.display(description=gettext_lazy("position"))
     def position(self, row: Any) -> Any:
-        return row.place
+        return row.place or NONE
 
     @admin.display(description=gettext_lazy("attempts"))
     def tries(self, row: Any) -> Any:
@@ -203,20 +205,20 @@ class DeferredRequestAdmin(OfThisGateway):
     def age(self, row: DeferredRequest) -> Any:
         return since(row.created_at, clock.now())
 
-    @admin.display(description=gettext_lazy("consumer"), empty_value="-")
+    @admin.display(description=gettext_lazy("consumer"))
     def consumer_name(self, row: DeferredRequest) -> Any:
-        return row.consumer_id
+        return row.consumer_id or NONE
 
-    @admin.display(description=gettext_lazy("order key"), empty_value="-")
+    @admin.display(description=gettext_lazy("order key"))
     def order_of(self, row: DeferredRequest) -> Any:
         if not row.order_key:
-            return None
+            return NONE
         others = f"{reverse(deferred_line.LIST)}?{urlencode({'order_key__exact': row.order_key})}"
         return format_html('{} <a href="{}">{}</a>', row.order_key, others, _("all with this key"))
 
-    @admin.display(description=gettext_lazy("position"), empty_value="-")
+    @admin.display(description=gettext_lazy("position"))
     def position_of(self, row: DeferredRequest) -> Any:
-        return desk.position(row)
+        return desk.position(row) or NONE
 
     @admin.display(description=gettext_lazy("accepted at"))
     def accepted(self, row: DeferredRequest) -> Any:
@@ -226,22 +228,26 @@ class DeferredRequestAdmin(OfThisGateway):
     def expires(self, row: DeferredRequest) -> Any:
         return moment(row.expires_at)
 
-    @admin.display(description=gettext_lazy("next attempt not before"), empty_value="-")
+    @admin.display(description=gettext_lazy("next attempt not before"))
     def due(self, row: DeferredRequest) -> Any:
-        return moment(row.due_at) if row.status == desk.Status.QUEUED else None
+        return moment(row.due_at) if row.status == desk.Status.QUEUED else NONE
 
-    @admin.display(description=gettext_lazy("ended at"), empty_value="-")
+    @admin.display(description=gettext_lazy("ended at"))
     def ended(self, row: DeferredRequest) -> Any:
-        return row.ended_at and moment(row.ended_at)
+        return moment(row.ended_at) if row.ended_at else NONE
 
-    @admin.display(description=gettext_lazy("released at"), empty_value="-")
+    @admin.display(description=gettext_lazy("released at"))
     def released(self, row: DeferredRequest) -> Any:
-        return row.released_at and moment(row.released_at)
+        return moment(row.released_at) if row.released_at else NONE
 
     @admin.display(description=gettext_lazy("keys that MIFOS got for it"))
     def keys(self, row: DeferredRequest) -> str:
         text = ngettext("%d", "%d, one after the other", row.key_serial + 1) % (row.key_serial + 1)
         return text + (_("; the last one is burnt: MIFOS would repeat an error") if row.key_burnt else "")
+
+    @admin.display(description=gettext_lazy("MIFOS may have got it"))
+    def arrived(self, row: DeferredRequest) -> str:
+        return _("yes, and no answer is known") if row.perhaps_sent else _("not with its present key")
 
     @admin.display(description=gettext_lazy("MIFOS answered"))
     def said(self, row: DeferredRequest) -> Any:
