@@ -98,8 +98,8 @@ DURATIONS = {
 }
 
 
-class ActForm(forms.Form):
-    """`cleaned_data` has reason, for_seconds (None: until released) and how_long, the same in words."""
+class ReasonForm(forms.Form):
+    """What is asked before any act: why."""
 
     reason = forms.CharField(
         label=_("Why"),
@@ -108,6 +108,11 @@ class ActForm(forms.Form):
         help_text=_("For those who read it later."),
         error_messages={"required": _("Say why, for those who read it later.")},
     )
+
+
+class ActForm(ReasonForm):
+    """`cleaned_data` has reason, for_seconds (None: until released) and how_long, the same in words."""
+
     lasts = forms.ChoiceField(label=_("How long"), choices=list(DURATIONS.items()), widget=forms.RadioSelect)
     until = forms.DateTimeField(
         label=_("Until (UTC)"),

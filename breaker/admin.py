@@ -5,10 +5,8 @@ import contextlib
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.models import LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth import get_user_model
-from django.contrib.contenttypes.models import ContentType
 from django.db import Error as DatabaseFailure
 from django.db.models import QuerySet
 from django.forms import Script
@@ -18,7 +16,7 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext_lazy as _
 
-from breaker import conf, detail, exports, pages, timeline
+from breaker import conf, detail, django_log, exports, pages, timeline
 from breaker.models import Breaker, BreakerEvent, OperatorAct
 from breaker.recorder import recorder
 from breaker.templatetags.breaker_times import duration, moment
@@ -148,12 +146,7 @@ class KeepsWhoActed:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         may: bool = super().has_delete_permission(request, obj)  # type: ignore[misc]
-        return may and not (obj is not None and _acted(obj))
-
-
-def _acted(user: Any) -> bool:
-    breakers = ContentType.objects.get_for_model(Breaker, for_concrete_model=False)
-    return LogEntry.objects.filter(user=user, content_type=breakers).exists()
+        return may and not (obj is not None and django_log.tells_of(obj))
 
 
 def _keep_who_acted(site: admin.AdminSite) -> None:
@@ -176,4 +169,5 @@ def _add(site: admin.AdminSite) -> None:
     site.get_urls = get_urls  # type: ignore[method-assign]
 
 
+django_log.keep(Breaker)
 _add(admin.site)

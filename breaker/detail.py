@@ -194,13 +194,13 @@ def _show(
 @require_GET
 def live(request: HttpRequest, name: str) -> HttpResponse:
     """The page's head, to the dashboard's script as `pages.live` is: it needs no database while who asks is known."""
-    operates = pages.door.operates(request)
-    if operates is None:
+    rights = pages.door.rights(request)
+    if rights is None:
         return pages.live(request)  # which says why
     card = next(iter(pages.cards_of([name])), None)
     read_at = card.entry.now if card else round(timeline.now().timestamp() * 1000)
     # Without `now`: the script counts, and what is the same need not be sent again.
-    body = render_to_string("breaker/detail_head.html", _head(name, card) | {"operates": operates}).encode()
+    body = render_to_string("breaker/detail_head.html", _head(name, card) | {"operates": rights.operates}).encode()
     etag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "X-Breaker-At": str(read_at), "X-Breaker-Age": "0"}
     if request.headers.get("If-None-Match") == etag:

@@ -12,16 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.apps import apps
-from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import make_password
-from django.core.exceptions import ValidationError
 from django.db import Error as DatabaseFailure
-from django.db import IntegrityError, connection, router, transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from breaker import conf, queries
+from breaker import conf, django_log, queries
 from breaker.engine import desk, machine
 from breaker.engine.machine import Act, Action, Snapshot, Standing
 from breaker.engine.policy import NAME_PATTERN, Policy
@@ -120,6 +116,16 @@ def act(
 def _check(action: str, actor: str, reason: str, for_seconds: float | None) -> None:
     if action not in ACTIONS:
         raise ActRefused(f"action={action!r}: one of {', '.join(ACTIONS)} is needed")
+    check_words(actor, reason)
+    if for_seconds is not None:
+        if action not in _LASTING:
+            raise ActRefused(f"for_seconds={for_seconds!r}: {action} has no duration; leave it out")
+        if isinstance(for_seconds, bool) or not 0 < for_seconds <= LONGEST_SECONDS:
+            raise ActRefused(f"for_seconds={for_seconds!r}: above 0 and at most {LONGEST_SECONDS} is needed")
+
+
+def check_words(actor: str, reason: str) -> None:
+    """Who acts and why, of any act. Raises ActRefused."""
     if not reason.strip():
         raise ActRefused("reason: say why, for those who read it later")
     if len(reason) > LONGEST_REASON:
@@ -127,11 +133,6 @@ def _check(action: str, actor: str, reason: str, for_seconds: float | None) -> N
     for field, text in (("actor", actor), ("reason", reason)):
         if found := _UNKEEPABLE.search(text):
             raise ActRefused(f"{field}: holds {found[0]!r}, which databases cannot keep; leave it out")
-    if for_seconds is not None:
-        if action not in _LASTING:
-            raise ActRefused(f"for_seconds={for_seconds!r}: {action} has no duration; leave it out")
-        if isinstance(for_seconds, bool) or not 0 < for_seconds <= LONGEST_SECONDS:
-            raise ActRefused(f"for_seconds={for_seconds!r}: above 0 and at most {LONGEST_SECONDS} is needed")
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -223,35 +224,12 @@ def _shown(standing: Standing) -> str:
 
 
 def _log_entry(done: Done, user: Any) -> str:
-    """What Django's history shows of an act, whoever did it; what went wrong with that, else nothing.
-
-    The act is done by now, and stays so.
-    """
-    if not apps.is_installed("django.contrib.admin"):
-        return ""
-    from django.contrib.admin.models import CHANGE, LogEntry
-    from django.contrib.contenttypes.models import ContentType
-
+    """What Django's history shows of an act, whoever did it; what went wrong with that, else nothing."""
     row = done.row
     went = done.went or f"not done: {done.error}"
     message = f"{TITLES[row.action]}{_how_long(row)}: {row.reason} ({went}); by {row.actor}, {row.get_source_display()}"
-    try:
-        with transaction.atomic(using=router.db_for_write(LogEntry)):
-            who = user or _stand_in(row.source)
-            if who is None:
-                return ""
-            LogEntry.objects.create(
-                user=who,
-                content_type=ContentType.objects.get_for_model(Breaker, for_concrete_model=False),
-                object_id=done.breaker,
-                object_repr=done.breaker,
-                action_flag=CHANGE,
-                change_message=message,
-            )
-    except Exception as error:  # also what a project's own signals raise: the act must not look as if it had failed
-        log.warning("the act on %s is not in Django's log: %s", done.breaker, error, exc_info=True)
-        return f"Django's log could not be written: {error}"
-    return ""
+    name = done.breaker
+    return django_log.note(message, user=user, source=row.source, about=Breaker, object_id=name, object_repr=name)
 
 
 def _how_long(row: OperatorAct) -> str:
@@ -260,23 +238,6 @@ def _how_long(row: OperatorAct) -> str:
     if row.for_seconds is None:
         return ", until released"
     return f", until {row.until:%Y-%m-%d %H:%M:%S} UTC" if row.until else f", for {row.for_seconds:g} s"
-
-
-def _stand_in(source: str) -> Any:
-    """The account that Django's log names for who has none here; nobody can log in with it. None where there cannot be
-    one: a project's user model may ask for more than a name, or somebody bear it."""
-    users, name = get_user_model(), f"breaker-{source}"
-    defaults = {"is_active": False, "password": make_password(None)}
-    try:
-        with transaction.atomic(using=router.db_for_write(users)):
-            found, _made = users._default_manager.get_or_create(**{users.USERNAME_FIELD: name}, defaults=defaults)
-    except (IntegrityError, TypeError, ValueError, ValidationError) as error:
-        log.warning("no entry in Django's log: nobody can stand in for %s: %s", name, error)
-        return None
-    if found.is_active:
-        log.warning("no entry in Django's log: %s can log in, and so may be somebody", name)
-        return None
-    return found
 
 
 def _event(wanted: Act) -> dict[str, str | None]:

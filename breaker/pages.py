@@ -27,10 +27,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from breaker import dashboard, operations, queries
+from breaker import dashboard, extras, operations, queries
 from breaker.acting import ACTS, ActForm
 from breaker.dashboard import Card, Filter
 from breaker.engine import desk
+from breaker.extras import Line
 from breaker.operations import ActRefused, Done, UnknownBreaker
 from breaker.registry import registry
 
@@ -90,23 +91,23 @@ class Watch:
     kept: dict[Any, Any] = field(default_factory=dict)
     """Cards as they were rendered last."""
 
-    def answer(self, asked: Filter, operates: bool) -> Answer | None:
+    def answer(self, asked: Filter, operates: bool, lines: tuple[Line, ...] = ()) -> Answer | None:
         """None: there is none yet, and whoever makes it is held up."""
-        key = asked, operates, get_language()
+        key = asked, operates, lines, get_language()
         if not self.lock.acquire(timeout=HELD_UP):
             return self.answers.get(key)
         try:
             overview = self._overview()
             found = self.answers.get(key)
-            return found or self._render(overview, asked, operates)
+            return found or self._render(overview, asked, operates, lines)
         finally:
             self.lock.release()
 
-    def _render(self, overview: queries.Overview, asked: Filter, operates: bool) -> Answer:
+    def _render(self, overview: queries.Overview, asked: Filter, operates: bool, lines: tuple[Line, ...]) -> Answer:
         board = dashboard.board(overview, asked)
         if len(self.kept) > KEPT:
             self.kept.clear()
-        context = {"board": board, "operates": operates, "kept": self.kept}
+        context = {"board": board, "operates": operates, "kept": self.kept, "lines": lines}
         body = render_to_string("breaker/live.html", context).encode()
         made = Answer(
             body=body,
@@ -116,7 +117,7 @@ class Watch:
             read_at=self.read_at,
         )
         if len(self.answers) < VARIANTS:
-            self.answers[asked, operates, get_language()] = made
+            self.answers[asked, operates, lines, get_language()] = made
         return made
 
     def _overview(self) -> queries.Overview:
@@ -142,6 +143,19 @@ class Watch:
 watch = Watch()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """Of somebody who may see."""
+
+    operates: bool
+    extras: tuple[str, ...]
+    """Which of other apps' lines are shown."""
+
+    @classmethod
+    def of(cls, user: Any) -> Rights:
+        return cls(operates=may_operate(user), extras=extras.seen_by(user))
+
+
 class Door:
     """Whose browser may see, and whether it may act, remembered for a while: to look it up costs more than the answer.
 
@@ -153,23 +167,23 @@ class Door:
     MOST = 1000
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, bool]] = {}
+        self._known: dict[str, tuple[float, Rights]] = {}
 
-    def operates(self, request: HttpRequest) -> bool | None:
+    def rights(self, request: HttpRequest) -> Rights | None:
         """None: neither sees nor acts."""
         key = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
-        until, operates = self._known.get(key, (0.0, False))
+        until, known = self._known.get(key, (0.0, None))
         if time.monotonic() < until:
-            return operates
+            return known
         if not admin.site.has_permission(request) or not may_see(request.user):
             self._known.pop(key, None)
             return None
-        if not key:  # who was known by something else, as a proxy's header: all strangers share that key
-            return may_operate(request.user)
-        if len(self._known) >= self.MOST:
-            self._known.clear()
-        self._known[key] = time.monotonic() + self.SECONDS, may_operate(request.user)
-        return self._known[key][1]
+        found = Rights.of(request.user)
+        if key:  # without: who was known by something else, as a proxy's header; all strangers share that key
+            if len(self._known) >= self.MOST:
+                self._known.clear()
+            self._known[key] = time.monotonic() + self.SECONDS, found
+        return found
 
     def forget(self, session: str) -> None:
         self._known.pop(session, None)
@@ -200,6 +214,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "states": dashboard.STATES,
         "acts": ACTS,
         "operates": may_operate(request.user),
+        "lines": extras.lines(extras.seen_by(request.user)),
         "now": board.now,
         "now_ms": round(board.now.timestamp() * 1000),
     }
@@ -210,12 +225,12 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_GET
 def live(request: HttpRequest) -> HttpResponse:
     """The changing part of the page, ready-made, the same for all who may see the same."""
-    operates = door.operates(request)
-    if operates is None:
+    rights = door.rights(request)
+    if rights is None:
         if admin.site.has_permission(request):
             return HttpResponse(_("You may no longer see the breakers."), status=403, content_type="text/plain")
         return HttpResponse(_("Your session has ended."), status=401, content_type="text/plain")
-    answer = watch.answer(Filter.of(request.GET), operates)
+    answer = watch.answer(Filter.of(request.GET), rights.operates, extras.lines(rights.extras))
     if answer is None:
         return HttpResponse(_("Still reading; ask again."), status=503, content_type="text/plain")
     headers = {"ETag": answer.etag, "X-Breaker-At": str(answer.at), "X-Breaker-Age": str(answer.age_ms)}

@@ -17,7 +17,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from breaker.templatetags.breaker_times import moment
-from mifos_gateway import tokens
+from mifos_gateway import deferred_admin, tokens  # noqa: F401 - it registers its own
 from mifos_gateway.forms import NewConsumerForm, RightsForm, RotationForm, withheld
 from mifos_gateway.models import SCOPES, Consumer, Token
 

@@ -132,7 +132,7 @@ class _DeferredView(APIView):
     content_negotiation_class = AlwaysJson
 
     def own(self, request: Request) -> QuerySet[DeferredRequest]:
-        return desk.of_namespace().filter(consumer__name=str(request.user)).prefetch_related("attempts")
+        return desk.of_namespace().filter(consumer__name=str(request.user)).defer("payload")
 
     def one(self, request: Request, ident: uuid.UUID) -> DeferredRequest:
         found = self.own(request).filter(uid=ident).first()
@@ -186,8 +186,10 @@ class DeferredListView(_DeferredView):
         if since := asked.get("since"):
             found = found.filter(created_at__gte=moment("since", since))
         pages = Pages()
-        page = pages.paginate_queryset(found, request, view=self) or []
-        answer = pages.get_paginated_response([desk.entry(row) for row in page])
+        numbered = desk.with_numbers(found).prefetch_related("attempts")
+        page: list[Any] = pages.paginate_queryset(numbered, request, view=self) or []
+        told = [desk.entry(row, attempts=row.attempts.all(), place=row.place) for row in page]
+        answer = pages.get_paginated_response(told)
         answer["Cache-Control"] = "no-store"
         return answer
 

@@ -1,4 +1,4 @@
-"""What people fill in about consumers and their tokens."""
+"""What people fill in about consumers and their tokens, and before they act on deferred requests."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -8,6 +8,7 @@ from django import forms
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from breaker.acting import ReasonForm
 from mifos_gateway.models import Consumer
 from mifos_gateway.routes import RouteError, Rules
 from mifos_gateway.tokens import PERMISSIONS
@@ -112,3 +113,25 @@ class RotationForm(Lifetime):
     def older_in_words(self) -> str:
         hours = self.cleaned_data["hours"]
         return {KEEP: "kept", LATER: f"end in {hours} h", AT_ONCE: "ended"}[self.cleaned_data["older"]]
+
+
+class DeferredActForm(ReasonForm):
+    """`cleaned_data` has reason and new_key, as `desk.retry` takes it."""
+
+    KEYS = (
+        ("fits", _("as fits each: a new one for what MIFOS has rejected, else the same")),
+        ("new", _("a new one for all: I have looked in MIFOS, and nothing was done")),
+        ("same", _("the same for all: MIFOS repeats what it has recorded under it")),
+    )
+    key = forms.ChoiceField(
+        label=_("Idempotency key that MIFOS gets"), choices=KEYS, initial="fits", widget=forms.RadioSelect
+    )
+
+    def __init__(self, *args: Any, action: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        if action != "retry":
+            del self.fields["key"]
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        return given | {"new_key": {"new": True, "same": False}.get(given.get("key", ""))}

@@ -7,4 +7,6 @@ delivery  lease, send, settle
 pace      how fast a backlog is sent
 runner    the loop of `manage.py deliver_deferred`
 desk      what callers and operators do with deferred requests, and how they are told of
+acts      the same by an operator: who, and why
+payload   what a deferred request holds, to look at
 """

@@ -20,7 +20,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from breaker.fallbacks import FailFast
 from breaker.registry import registry
-from mifos_gateway import database, guard, idempotency, vault
+from mifos_gateway import conf, database, guard, idempotency, vault
 from mifos_gateway.errors import GatewayError
 from mifos_gateway.models import DeferredAttempt, DeferredRequest
 from mifos_gateway.outbox import clock, intake
@@ -83,7 +83,7 @@ def sendable(now: datetime, breakers: Collection[str]) -> QuerySet[DeferredReque
 
 
 def _lease(row: DeferredRequest, now: datetime, moment: float) -> Leased | None:
-    seconds = timeout_of(row.breaker) + gateway_conf.gateway().deferred_grace
+    seconds = timeout_of(row.breaker) + conf.gateway().deferred_grace
     row.status, row.lease, row.lease_until = Status.REPLAYING, uuid.uuid4(), now + timedelta(seconds=seconds)
     row.key_since = row.key_since or now
     try:

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
+from django.db.models import Case, Count, Exists, IntegerField, Min, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models.functions import Coalesce
 
 from breaker import conf as breaker_conf
 from mifos_gateway import conf, vault
@@ -20,8 +21,13 @@ Status = DeferredRequest.Status
 WAITING = (Status.QUEUED, Status.REPLAYING)
 STUCK = (Status.REJECTED, Status.UNKNOWN)
 RETRIED = (*STUCK, Status.EXPIRED)
+CANCELLED = (Status.QUEUED, *STUCK)
+"""What may be: such as is not being sent, and has not ended well or by time."""
+WAITING_ONES = Q(status__in=WAITING)
 UNFINISHED = Q(status__in=(*WAITING, *STUCK), released_at=None)
 """What holds up its order: one that ended badly does until it is cancelled or released."""
+BLOCKING = Q(status__in=STUCK, released_at=None) & ~Q(order="")
+"""Of those the ones that stay so until somebody decides."""
 _PURGED_AT_ONCE = 500
 
 
@@ -38,8 +44,11 @@ def of_namespace() -> QuerySet[DeferredRequest]:
     return DeferredRequest.objects.filter(namespace=breaker_conf.namespace())
 
 
-def ahead(namespace: str, order: str, *, before: int | None = None) -> QuerySet[DeferredRequest]:
-    """The unfinished ones of an order, first ones first; of those before one, by its primary key."""
+def ahead(namespace: Any, order: Any, *, before: Any = None) -> QuerySet[DeferredRequest]:
+    """The unfinished ones of an order, first ones first; of those before one, by its primary key.
+
+    Values, or expressions of a query around this one.
+    """
     found = DeferredRequest.objects.filter(UNFINISHED, namespace=namespace, order=order).order_by("pk")
     return found if before is None else found.filter(pk__lt=before)
 
@@ -51,8 +60,39 @@ def position(row: DeferredRequest) -> int | None:
     return 1 + (ahead(row.namespace, row.order, before=row.pk).count() if row.order else 0)
 
 
+def with_numbers(rows: QuerySet[DeferredRequest]) -> QuerySet[Any]:
+    """The same, each with its `place`, which is its position, and the count of its attempts, `tries`."""
+    before = ahead(OuterRef("namespace"), OuterRef("order"), before=OuterRef("pk")).order_by()
+    is_waiting = UNFINISHED & ~Q(order="")
+    return rows.annotate(
+        place=Case(
+            When(is_waiting, then=1 + Coalesce(_counted(before.values("order")), 0)),
+            When(UNFINISHED, then=1),
+            output_field=IntegerField(),
+        ),
+        tries=Coalesce(
+            _counted(DeferredAttempt.objects.filter(request=OuterRef("pk")).order_by().values("request")), 0
+        ),
+    )
+
+
+def with_behind(rows: QuerySet[DeferredRequest]) -> QuerySet[Any]:
+    """The same, each with how many unfinished ones wait `behind` it in its order."""
+    behind = ahead(OuterRef("namespace"), OuterRef("order")).filter(pk__gt=OuterRef("pk")).order_by()
+    has_none = When(order="", then=0)
+    return rows.annotate(behind=Case(has_none, default=Coalesce(_counted(behind.values("order")), 0)))
+
+
+def _counted(grouped: Any) -> Subquery:
+    return Subquery(grouped.annotate(count=Count("pk")).values("count"))
+
+
 def entry(
-    row: DeferredRequest, *, attempts: Iterable[DeferredAttempt] | None = None, place: int | None = None
+    row: DeferredRequest,
+    *,
+    attempts: Iterable[DeferredAttempt] | None = None,
+    place: int | None = None,
+    with_body: bool = True,
 ) -> dict[str, Any]:
     """One deferred request, as the API gives it to its consumer. What is given is not asked for."""
     return {
@@ -64,22 +104,24 @@ def entry(
         "idempotencyKey": row.idempotency_key,
         "orderKey": row.order_key or None,
         "position": position(row) if attempts is None else place,
-        "createdAt": _at(row.created_at),
-        "expiresAt": _at(row.expires_at),
+        "createdAt": at(row.created_at),
+        "expiresAt": at(row.expires_at),
         "perhapsSent": row.perhaps_sent,
         "attempts": [attempt_entry(one) for one in (row.attempts.all() if attempts is None else attempts)],
-        "response": response(row),
+        "response": response(row, with_body=with_body),
     }
 
 
 def attempt_entry(one: DeferredAttempt) -> dict[str, Any]:
-    return {"at": _at(one.at), "outcome": one.outcome, "status": one.status, "error": one.error or None}
+    return {"at": at(one.at), "outcome": one.outcome, "status": one.status, "error": one.error or None}
 
 
-def response(row: DeferredRequest) -> dict[str, Any] | None:
+def response(row: DeferredRequest, *, with_body: bool = True) -> dict[str, Any] | None:
     """What MIFOS said last, where it ended the request: its body as JSON, or as text where it is none."""
     if row.response_status is None:
         return None
+    if not with_body:
+        return {"status": row.response_status}
     try:
         content = vault.unseal(bytes(row.response)) if row.response else b""
     except vault.Unreadable:
@@ -91,7 +133,8 @@ def response(row: DeferredRequest) -> dict[str, Any] | None:
     return {"status": row.response_status, "body": body}
 
 
-def _at(moment: datetime) -> str:
+def at(moment: datetime) -> str:
+    """As the API writes times."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
@@ -106,7 +149,7 @@ def cancel(pk: int) -> DeferredRequest:
             return row
         if row.status == Status.REPLAYING:
             raise NotPossible("It is being sent at this moment; look again in some seconds.")
-        if row.status not in (Status.QUEUED, *STUCK):
+        if row.status not in CANCELLED:
             raise NotPossible(f"It is {row.status}, and can no longer be cancelled.")
         _end(row, Status.CANCELLED)
     return row
@@ -133,7 +176,7 @@ def retry(pk: int, *, new_key: bool | None = None) -> DeferredRequest:
         if row.key_burnt and not renews:
             raise NotPossible(
                 "MIFOS has recorded an error under its key and would repeat it. Make sure in MIFOS that nothing was "
-                'done, and retry with {"newKey": true}.',
+                "done, and retry with a new key (newKey).",
                 code="KEY_BURNT",
             )
         if renews:
@@ -193,50 +236,41 @@ def _end(row: DeferredRequest, status: str) -> None:
 class Backlog:
     """`oldest`: when the oldest that still waits was accepted. `blocked`: orders that a bad end holds up."""
 
-    by_status: dict[str, int]
+    waiting: int
     oldest: datetime | None
     blocked: int
 
-    @property
-    def waiting(self) -> int:
-        return sum(self.by_status.get(status, 0) for status in WAITING)
-
 
 def backlog() -> Backlog:
+    """By what waits and what is stuck alone, however many have ended."""
     rows = of_namespace()
-    counted = {
-        found["status"]: found["count"] for found in rows.values("status").annotate(count=Count("pk")).order_by()
-    }
-    oldest = rows.filter(status__in=WAITING).aggregate(oldest=Min("created_at"))["oldest"]
-    stuck = rows.filter(status__in=STUCK, released_at=None).exclude(order="")
-    return Backlog(counted, oldest, stuck.values("order").distinct().count())
+    waiting = rows.filter(WAITING_ONES).aggregate(count=Count("pk"), oldest=Min("created_at"))
+    blocked = rows.filter(BLOCKING).aggregate(count=Count("order", distinct=True))
+    return Backlog(waiting["count"], waiting["oldest"], blocked["count"])
 
 
 def purge(now: datetime, *, days: int | None = None) -> int:
-    """Delete what ended so long ago, in small steps; how many. What holds up an order stays; a key stays as long as
-    the request that it came with."""
+    """Delete what ended so long ago, in small steps; how many. What holds up an order stays.
+
+    Only this namespace's: others that share the database may keep theirs for longer.
+    """
     kept = conf.gateway()
-    ended = DeferredRequest.objects.filter(
-        ended_at__lt=now - timedelta(days=days if days is not None else kept.deferred_days)
-    )
-    gone = _deleted(DeferredRequest, ended.exclude(UNFINISHED & ~Q(order="")))
-    theirs = DeferredRequest.objects.filter(namespace=OuterRef("namespace"), identity=OuterRef("identity"))
-    keys = UsedKey.objects.filter(created_at__lt=now - timedelta(days=kept.idempotency_days))
-    _deleted(UsedKey, keys.exclude(Exists(theirs)))
+    since = now - timedelta(days=days if days is not None else kept.deferred_days)
+    gone = _deleted(of_namespace().filter(ended_at__lt=since).exclude(BLOCKING))
+    still_there = of_namespace().filter(identity=OuterRef("identity"))
+    keys = UsedKey.objects.filter(namespace=breaker_conf.namespace())
+    _deleted(keys.filter(~Exists(still_there), created_at__lt=now - timedelta(days=kept.idempotency_days)))
     return gone
 
 
-def _deleted(model: Any, chosen: QuerySet[Any]) -> int:
-    """Locked before they are deleted: one that is sent again meanwhile is chosen no longer."""
-    gone, skip = 0, connection.features.has_select_for_update_skip_locked
+def _deleted(chosen: QuerySet[Any]) -> int:
+    """What is chosen is locked until it is gone: one that is queued again meanwhile must not go with the others."""
+    gone, model = 0, chosen.model
+    skip = connection.features.has_select_for_update_skip_locked
     while True:
         with transaction.atomic():
             locked = chosen.order_by("pk").select_for_update(skip_locked=skip, of=("self",))
             pks = list(locked.values_list("pk", flat=True)[:_PURGED_AT_ONCE])
             if not pks:
                 return gone
-            gone += _count(model, model.objects.filter(pk__in=pks).delete()[1].items())
-
-
-def _count(model: Any, deleted: Iterable[tuple[str, int]]) -> int:
-    return sum(count for label, count in deleted if label == model._meta.label)
+            gone += model.objects.filter(pk__in=pks).delete()[1][model._meta.label]

@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import DatabaseError, IntegrityError, connection
 from django.utils import timezone
 
-from breaker import operations, queries
+from breaker import django_log, operations, queries
 from breaker.engine import desk, machine
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.machine import Action
@@ -273,7 +273,7 @@ def test_the_log_knows_an_act_whose_row_could_not_be_written(
 def test_where_there_is_no_admin_there_is_no_log(
     breaker: SharedCircuitBreaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations.apps, "is_installed", lambda name: name != "django.contrib.admin")
+    monkeypatch.setattr(django_log.apps, "is_installed", lambda name: name != "django.contrib.admin")
     assert act("open")[0].error == ""
     assert not LogEntry.objects.exists()
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test import Client
 
-from breaker import pages
+from breaker import extras, pages
 from breaker.pages import Door, Watch
 
 BOARD = "/admin/breaker/"
@@ -48,6 +48,7 @@ def fresh_watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     made = Watch()
     monkeypatch.setattr(pages, "watch", made)
     monkeypatch.setattr(pages, "door", Door())
+    extras.forget()
     return made
 
 

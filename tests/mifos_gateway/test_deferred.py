@@ -482,6 +482,18 @@ def test_a_retry_that_cannot_be_read_is_refused(routes: Any, caller: Caller, mif
     assert caller.call("POST", f"{location}/retry", body).status_code == 400
 
 
+def test_a_long_list_takes_few_queries(
+    routes: Any, caller: Caller, mifos: FakeMifos, django_assert_max_num_queries: Any
+) -> None:
+    open_circuit(mifos)
+    for _ in range(9):
+        accept(caller, "loans/5/charges")
+    caller.call("GET", "/api/v1/deferred-requests")  # the token is known now
+    with django_assert_max_num_queries(3):
+        found = caller.call("GET", "/api/v1/deferred-requests").json()["results"]
+    assert [one["position"] for one in found] == [*range(9, 0, -1)]
+
+
 def test_lists_are_the_consumers_own(routes: Any, caller: Caller, mifos: FakeMifos) -> None:
     open_circuit(mifos)
     accept(caller, "clients")

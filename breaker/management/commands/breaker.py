@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
-import os
 import sys
 import time
 from argparse import ArgumentParser
@@ -18,6 +16,7 @@ from django.db import DatabaseError
 from breaker import operations, queries, timeline
 from breaker.engine.machine import State
 from breaker.engine.stores.base import StoreError
+from breaker.management.shell import table, who, write_to_nobody
 from breaker.models import BreakerEvent
 from breaker.operations import ACTIONS, ActRefused, UnknownBreaker
 from breaker.registry import registry
@@ -76,7 +75,7 @@ class Command(BaseCommand):
                     self._act(options)
             self.stdout.flush()
         except BrokenPipeError:  # who reads has enough, such as `head`
-            _write_to_nobody()
+            write_to_nobody()
         except (UnknownBreaker, ActRefused, BadSpan) as error:
             raise CommandError(str(error), returncode=COULD_NOT_ASK) from error
         except StoreError as error:
@@ -95,7 +94,7 @@ class Command(BaseCommand):
             shown = status.as_dict() if not names else {entry.name: entry.as_dict() for entry in entries}
             self.stdout.write(json.dumps(shown, indent=2))
         else:
-            self._table(COLUMNS, [self._row(entry) for entry in entries])
+            table(self.stdout, COLUMNS, [self._row(entry) for entry in entries])
         return ANY_OPEN if any(entry.standing.state is State.OPEN for entry in entries) else NONE_OPEN
 
     def _entries(self, names: Sequence[str]) -> tuple[queries.Status, list[queries.Entry]]:
@@ -125,7 +124,7 @@ class Command(BaseCommand):
                 self.stdout.write(CLEAR, ending="")
             self.stdout.write(said)
             if rows:
-                self._table(COLUMNS, rows)
+                table(self.stdout, COLUMNS, rows)
             self.stdout.flush()
 
     def _row(self, entry: queries.Entry) -> tuple[str, ...]:
@@ -140,11 +139,6 @@ class Command(BaseCommand):
             *(str(number) for number in numbers),
             entry.judgement,
         )
-
-    def _table(self, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-        for row in (columns, *rows):
-            self.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
     # -- history ---------------------------------------------------------------------------------------------------
 
@@ -166,10 +160,10 @@ class Command(BaseCommand):
         if summary is not None:
             self.stdout.write(_in_words(name or "", summary))
             counted = [point for point in points if point.totals.fires or point.seconds_open]
-            self._table(POINT_COLUMNS, [_point_row(point) for point in counted])
+            table(self.stdout, POINT_COLUMNS, [_point_row(point) for point in counted])
             self.stdout.write("")
         if newest:
-            self._table(EVENT_COLUMNS, [_event_row(event) for event in reversed(newest)])
+            table(self.stdout, EVENT_COLUMNS, [_event_row(event) for event in reversed(newest)])
         else:
             self.stdout.write(f"Nothing happened since {queries.timestamp(began)}.")
 
@@ -183,7 +177,7 @@ class Command(BaseCommand):
         done = operations.act(
             names,
             options["verb"],
-            actor=_who(),
+            actor=who(),
             source="command",
             reason=options["reason"],
             for_seconds=options["for_seconds"],
@@ -199,11 +193,6 @@ class Command(BaseCommand):
                 self.stdout.write(f"{one.breaker}: {row.state_before} -> {row.state_after} ({row.action}{until})")
         if any(one.row.status == one.row.Status.FAILED for one in done):
             raise CommandError("not every act was applied", returncode=COULD_NOT_ASK)
-
-
-def _write_to_nobody() -> None:
-    """What is still buffered, as Python ends: it would fail once more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _counted(count: int, what: str) -> str:
@@ -248,10 +237,3 @@ def _span(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # containers run under numbers that nobody has named
-        return f"uid {os.getuid()}"
