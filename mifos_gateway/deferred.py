@@ -14,7 +14,8 @@ HOUR = 3600
 class Deferred(Fallback):
     """Accepts a write for later when MIFOS has not got it, or when its key makes it safe to repeat.
 
-    `ttl`: for so many seconds it is worth being sent; an hour unless said. `automatic`: also for who did not ask.
+    `ttl`: for so many seconds it is worth being sent; an hour unless said. `automatic`: of a named route, also for who
+    did not ask.
     `safe`: the route is safe to repeat though MIFOS is not known to honour keys there (uploads, batches, …).
     """
 
@@ -45,7 +46,7 @@ class Deferred(Fallback):
     def answer(self, call: Any, error: Exception) -> Any:
         from mifos_gateway.outbox import intake  # which knows calls, and they us
 
-        if call.write is None or call.write.deferred is None:
+        if getattr(call, "write", None) is None or call.write.deferred is None:
             raise error
         return intake.accept(call, perhaps_sent=getattr(error, "sent", None) is not False, admitted=True)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import reprlib
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from django.db import Error as DatabaseFailure
 from django.db.models import QuerySet
 from django.http import HttpResponse
+from django.utils.functional import cached_property
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -22,11 +24,14 @@ from rest_framework.views import APIView
 
 from breaker.timeline import BadSpan, moment
 from breaker.views import AlwaysJson
-from mifos_gateway import api_errors, guard, openapi
+from mifos_gateway import api_errors, guard, openapi, targets
 from mifos_gateway.models import DeferredRequest
 from mifos_gateway.outbox import desk
 from mifos_gateway.outbox.desk import NotPossible
-from mifos_gateway.refusals import OutboxUnavailable
+from mifos_gateway.outbox.turnstile import turnstile
+from mifos_gateway.refusals import Forbidden, OutboxUnavailable
+from mifos_gateway.tokens import Identity
+from mifos_gateway.views import refuse_denied
 
 _ENTRY = {
     "id": "0d7f5a52-8f3e-4b51-9c55-0f7f6a3b8f10",
@@ -122,6 +127,11 @@ _STATE = openapi.errors(
     openapi.error_example("KEY_BURNT", "MIFOS has recorded an error under its key and would repeat it. …"),
     openapi.error_example("KEY_FORGOTTEN", "MIFOS may have forgotten its key, and would do it again. …"),
 )
+_RIGHTS = openapi.errors(
+    "The consumer may no longer do this.",
+    openapi.error_example("FORBIDDEN", "This consumer may not call MIFOS as checker."),
+    openapi.error_example("ROUTE_DENIED", "This route is closed to all consumers."),
+)
 _IDENT = OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 _EXAMPLE = OpenApiExample("Delivered", value=_ENTRY, response_only=True, status_codes=["200"])
 _TAGS = ["Deferred requests"]
@@ -132,7 +142,7 @@ class _DeferredView(APIView):
     content_negotiation_class = AlwaysJson
 
     def own(self, request: Request) -> QuerySet[DeferredRequest]:
-        return desk.of_namespace().filter(consumer__name=str(request.user)).defer("payload")
+        return DeferredRequest.objects.filter(consumer__name=str(request.user)).defer("payload")
 
     def one(self, request: Request, ident: uuid.UUID) -> DeferredRequest:
         found = self.own(request).filter(uid=ident).first()
@@ -146,6 +156,18 @@ class _DeferredView(APIView):
         except NotPossible as error:
             return api_errors.answer(request._request, status=409, code=error.code, message=str(error))
         return _answer(desk.entry(row))
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self._inside.enter_context(turnstile)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        self._inside.close()
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    @cached_property
+    def _inside(self) -> ExitStack:
+        return ExitStack()
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, DatabaseFailure):
@@ -236,7 +258,7 @@ class RetryView(_DeferredView):
         "a new key unless `newKey` is false.",
         parameters=[_IDENT],
         request=RetrySerializer,
-        responses={200: DeferredSerializer, **_SEEN, 400: _BAD_REQUEST, 409: _STATE},
+        responses={200: DeferredSerializer, **_SEEN, 400: _BAD_REQUEST, 403: _RIGHTS, 409: _STATE},
         examples=[
             OpenApiExample("With another key", value={"newKey": True}, request_only=True),
             OpenApiExample(
@@ -250,8 +272,17 @@ class RetryView(_DeferredView):
     def post(self, request: Request, id: uuid.UUID) -> HttpResponse:
         asked = RetrySerializer(data=request.data)
         asked.is_valid(raise_exception=True)
+        self._check_rights(request, id)
         new_key = asked.validated_data.get("newKey")
         return self.acted(request, id, lambda pk: desk.retry(pk, new_key=new_key))
+
+    def _check_rights(self, request: Request, ident: uuid.UUID) -> None:
+        """What is sent again is asked for now, by the rights of now."""
+        row, consumer = self.one(request, ident), request.user
+        assert isinstance(consumer, Identity)
+        if not consumer.may(row.client):
+            raise Forbidden(f"This consumer may not call MIFOS as {row.client}.")
+        refuse_denied(consumer, row.method, targets.parse(row.target))
 
 
 def _answer(entry: dict[str, Any]) -> Response:

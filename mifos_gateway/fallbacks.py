@@ -62,6 +62,12 @@ def first(deferred: Deferred, others: Fallback) -> Fallback:
     return Chain(deferred, *rest) if rest else deferred
 
 
+def defers() -> bool:
+    """Whether what the settings say of fallbacks defers anything."""
+    told = _configured()
+    return any(deferred_in(one) for one in (*told.breakers.values(), *(one for _, one in told.routes)))
+
+
 def deferred_in(instead: Fallback) -> Deferred | None:
     strategies = instead.strategies if isinstance(instead, Chain) else (instead,)
     return next((one for one in strategies if isinstance(one, Deferred)), None)

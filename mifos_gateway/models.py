@@ -1,6 +1,7 @@
 """Who may call: consumers and their tokens. What waits: deferred requests, their attempts, and keys that were used."""
 
 import uuid
+from datetime import timedelta
 
 from django.core.validators import RegexValidator
 from django.db import models
@@ -90,6 +91,7 @@ class DeferredRequest(models.Model):
     uid = models.UUIDField(_("id"), default=uuid.uuid4, unique=True, editable=False)
     # One for each MIFOS and tenant: a request is never sent to another than the one it was accepted for.
     namespace = models.CharField(max_length=100)
+    tenant = models.CharField(_("tenant"), max_length=100, default="default")
     consumer = models.ForeignKey(
         Consumer,
         on_delete=models.PROTECT,
@@ -116,8 +118,9 @@ class DeferredRequest(models.Model):
     perhaps_sent = models.BooleanField(_("perhaps sent"), default=False)  # with the present key, and no answer is known
     key_burnt = models.BooleanField(default=False)
     failures = models.PositiveIntegerField(default=0)  # in a row, for the back-off
+    asked = models.PositiveIntegerField(default=0)  # how often in a row MIFOS has said that its key is in work
     created_at = models.DateTimeField(_("accepted at"), editable=False)
-    time_to_live = models.DurationField(_("time to live"))
+    time_to_live = models.DurationField(_("time to live"), default=timedelta(hours=1))
     expires_at = models.DateTimeField(_("expires at"))
     due_at = models.DateTimeField(_("due at"))
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)

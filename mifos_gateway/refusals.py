@@ -80,17 +80,18 @@ class IdempotencyKeyReused(Refusal):
 
 
 class DeferredAhead(Refusal):
-    """`location`: of the first that is ahead."""
+    """`location`: of the first that is ahead, if it is this consumer's own."""
 
     code = "DEFERRED_AHEAD"
     status = 409
 
-    def __init__(self, order_key: str, location: str) -> None:
+    def __init__(self, order_key: str, location: str | None) -> None:
+        whose = "Deferred requests" if location else "Deferred requests of others"
         super().__init__(
-            f"Deferred requests of the order {order_key} come before this one; wait for them, or ask for this one to "
-            "be deferred as well (Prefer: respond-async)."
+            f"{whose} of the order {order_key} come before this one; wait for them, or ask for this one to be deferred "
+            "as well (Prefer: respond-async)."
         )
-        self.headers = {"Location": location}  # type: ignore[misc]
+        self.headers = {"Location": location} if location else {}  # type: ignore[misc]
 
 
 class OutboxUnavailable(Refusal):

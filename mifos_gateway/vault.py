@@ -1,7 +1,7 @@
 """Bodies of others' calls at rest: encrypted by the settings' keys, the first of which writes and all of which read.
 
-Fernet: AES-128-CBC with HMAC-SHA-256, and the time of writing. Without keys one is derived from Django's SECRET_KEY,
-and its SECRET_KEY_FALLBACKS are read as well.
+Fernet: AES-128-CBC with HMAC-SHA-256, and the time of writing. Without keys one is derived from Django's SECRET_KEY;
+it is read with in any case, and so are those of its SECRET_KEY_FALLBACKS.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def _digest_keys() -> list[bytes]:
 
 
 def _keys() -> list[bytes]:
+    """The derived ones stay among those that read: what was written before there were others must not be lost."""
     given = [key.encode() for key in conf.gateway().payload_keys]
-    return given or [_derived(one, purpose="payloads") for one in (settings.SECRET_KEY, *_former())]
+    return [*given, *(_derived(one, purpose="payloads") for one in (settings.SECRET_KEY, *_former()))]
 
 
 def _former() -> list[str]:

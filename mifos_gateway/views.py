@@ -38,6 +38,7 @@ class MifosView(APIView):
     http_method_names = [*(method.lower() for method in METHODS)]  # noqa: RUF012 - Django's own annotation
 
     target: Target
+    write: intake.Write | None = None
 
     def initial(self, request: Request, client: guard.User, path: str) -> None:
         current = exchange.of(request._request)
@@ -49,7 +50,7 @@ class MifosView(APIView):
             raise Forbidden(f"This consumer may not call MIFOS as {client}.")
         self.target = targets.parse(_raw_target(request._request, path, current))
         current.route = route_template.of(self.target.path, version=self.target.version)
-        _refuse_denied(consumer, request.method or "", self.target)
+        refuse_denied(consumer, request.method or "", self.target)
         targets.refuse_tenant_choice(self.target.query)
 
     def forward(self, request: Request, client: guard.User, path: str) -> HttpResponse:
@@ -64,6 +65,7 @@ class MifosView(APIView):
             cache_control=wire.cache_control(django_request),
         )
         call = self._as_write(request, call, current.request_id)
+        self.write = call.write
         answer = intake.admit(call)
         database.release()
         if answer is None:
@@ -93,6 +95,8 @@ class MifosView(APIView):
 
     def handle_exception(self, exc: Exception) -> Any:
         response = super().handle_exception(exc)
+        if self.write is not None and self.write.key:
+            response.headers.setdefault("Idempotency-Key", self.write.key)  # to repeat it by, also one of ours
         if isinstance(exc, RequestTooLarge):
             wire.end_connection_after(response, self.request._request)
         return response
@@ -139,7 +143,7 @@ def _raw_target(request: HttpRequest, path: str, current: exchange.Exchange) -> 
     return wire.target(request, path)
 
 
-def _refuse_denied(consumer: Identity, method: str, target: Target) -> None:
+def refuse_denied(consumer: Identity, method: str, target: Target) -> None:
     if conf.denied_routes().match(method, target.path):
         raise RouteDenied("This route is closed to all consumers.")
     if consumer.allow and not consumer.allow.match(method, target.path):

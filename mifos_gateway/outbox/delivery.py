@@ -18,13 +18,14 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from breaker import conf as breaker_conf
 from breaker.fallbacks import FailFast
 from breaker.registry import registry
 from mifos_gateway import conf, database, guard, idempotency, vault
 from mifos_gateway.errors import GatewayError
 from mifos_gateway.models import DeferredAttempt, DeferredRequest
 from mifos_gateway.outbox import clock, intake
-from mifos_gateway.outbox.desk import UNFINISHED, of_namespace
+from mifos_gateway.outbox.desk import UNFINISHED, WAITING_ONES, of_namespace
 from mifos_gateway.outbox.outcomes import Verdict, of_answer, of_error
 
 log = logging.getLogger("gateway")
@@ -52,6 +53,14 @@ class Leased:
     row: DeferredRequest
     token: uuid.UUID
     until: float
+    at: datetime
+    """When it was leased, by the database's clock, and `moment` by this process's."""
+    moment: float
+
+    @property
+    def now(self) -> datetime:
+        """By the database's clock, without asking it."""
+        return self.at + timedelta(seconds=time.monotonic() - self.moment)
 
 
 def lease(now: datetime, *, limit: int, breakers: Collection[str]) -> list[Leased]:
@@ -76,7 +85,7 @@ def sendable(now: datetime, breakers: Collection[str]) -> QuerySet[DeferredReque
     )
     return (
         of_namespace()
-        .filter(status=Status.QUEUED, due_at__lte=now, expires_at__gt=now, breaker__in=breakers)
+        .filter(status=Status.QUEUED, due_at__lte=now, expires_at__gt=now, breaker__in=breakers, tenant=tenant())
         .filter(Q(consumer=None) | Q(consumer__revoked_at=None))
         .filter(Q(order="") | ~Exists(before))
     )
@@ -91,7 +100,25 @@ def _lease(row: DeferredRequest, now: datetime, moment: float) -> Leased | None:
             row.save(update_fields=("status", "lease", "lease_until", "key_since"))
     except IntegrityError:
         return None  # an earlier one of its order, accepted at the same time, is being sent
-    return Leased(row, row.lease, moment + seconds)
+    return Leased(row, row.lease, moment + seconds, now, moment)
+
+
+def tenant() -> str:
+    """Whose requests may go out: where the namespace is a name of one's own, the tenant may have changed since."""
+    return str(conf.mifos().get("TENANT_ID") or "default")
+
+
+def warn_of_strangers() -> None:
+    """Tell of those that wait for a MIFOS or tenant that is not this gateway's, and that nobody here will send."""
+    waiting = DeferredRequest.objects.filter(WAITING_ONES)
+    if count := waiting.exclude(namespace=breaker_conf.namespace(), tenant=tenant()).count():
+        log.warning(
+            "%d deferred requests wait for another MIFOS or tenant than this gateway's (%s, tenant %s): it does not "
+            "send them, and they end with their time to live",
+            count,
+            breaker_conf.namespace(),
+            tenant(),
+        )
 
 
 def timeout_of(breaker: str) -> float:
@@ -114,8 +141,11 @@ def recover(now: datetime) -> int:
 
 
 def expire(now: datetime) -> int:
-    """End those whose time to live has passed: expired, or unknown where MIFOS perhaps has them."""
-    late = of_namespace().filter(status=Status.QUEUED, expires_at__lte=now)
+    """End those whose time to live has passed: expired, or unknown where MIFOS perhaps has them.
+
+    Of all namespaces: nobody may be left who would look after another's.
+    """
+    late = DeferredRequest.objects.filter(status=Status.QUEUED, expires_at__lte=now)
     unknown = late.filter(perhaps_sent=True).update(status=Status.UNKNOWN, ended_at=now)
     expired = late.filter(perhaps_sent=False).update(status=Status.EXPIRED, ended_at=now)
     if unknown or expired:
@@ -124,22 +154,21 @@ def expire(now: datetime) -> int:
 
 
 def attempt(leased: Leased) -> Attempt:
-    """Send it, once. Raises the database's errors, before anything is sent."""
-    row, at = leased.row, clock.now()
-    asked = _asked(row)
+    """Send it, once. Asks no database: one that is away must not make it look sent."""
+    row, at = leased.row, leased.now
     database.release()
     if time.monotonic() > leased.until - timeout_of(row.breaker):
-        return Attempt(Verdict(Status.QUEUED, "not_sent", was_sent=False), at, error="the lease had all but run out")
+        return Attempt(Verdict(Status.QUEUED, "late", was_sent=False), at, error="the lease had all but run out")
     try:
         call = call_of(row)
     except vault.Unreadable as unreadable:
-        verdict = Verdict(Status.QUEUED, "not_sent", UNREADABLE_PAUSE, was_sent=False)
+        verdict = Verdict(Status.QUEUED, "unreadable", UNREADABLE_PAUSE, was_sent=False)
         return Attempt(verdict, at, error=f"payload: {unreadable}")
     try:
         answer = guard.current().call(call, fallback=_FAIL_FAST)
     except GatewayError as failed:
         return Attempt(of_error(failed, failures=row.failures), at, error=failed.for_consumers)
-    verdict = of_answer(answer, failures=row.failures, perhaps_sent=row.perhaps_sent, asked=asked)
+    verdict = of_answer(answer, failures=row.failures, perhaps_sent=row.perhaps_sent, asked=row.asked)
     return Attempt(verdict, at, answer)
 
 
@@ -160,7 +189,8 @@ def settle(leased: Leased, made: Attempt) -> bool:
     Raises the database's errors; it may be tried again.
     """
     row, verdict, answer, now = leased.row, made.verdict, made.answer, clock.now()
-    changed: dict[str, Any] = {"status": verdict.status, "lease": None, "lease_until": None}
+    asked = row.asked + 1 if verdict.outcome == "processing" else 0
+    changed: dict[str, Any] = {"status": verdict.status, "lease": None, "lease_until": None, "asked": asked}
     if verdict.status == Status.QUEUED:
         changed |= {"due_at": now + timedelta(seconds=verdict.pause), "failures": row.failures + int(verdict.was_sent)}
     else:
@@ -184,16 +214,6 @@ def settle(leased: Leased, made: Attempt) -> bool:
         _note(row, made.at, verdict.outcome, status=status, error=made.error)
     _tell(row, verdict, answer)
     return is_ours
-
-
-def _asked(row: DeferredRequest) -> int:
-    """How often in a row MIFOS has said that its key is in work."""
-    count = 0
-    for outcome in row.attempts.order_by("-pk").values_list("outcome", flat=True)[:20]:
-        if outcome != "processing":
-            break
-        count += 1
-    return count
 
 
 def _note(row: DeferredRequest, at: datetime, outcome: str, *, status: int | None = None, error: str = "") -> None:

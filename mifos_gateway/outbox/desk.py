@@ -28,6 +28,7 @@ UNFINISHED = Q(status__in=(*WAITING, *STUCK), released_at=None)
 """What holds up its order: one that ended badly does until it is cancelled or released."""
 BLOCKING = Q(status__in=STUCK, released_at=None) & ~Q(order="")
 """Of those the ones that stay so until somebody decides."""
+UNSEEN = Q(status=Status.UNKNOWN, released_at=None)
 _PURGED_AT_ONCE = 500
 
 
@@ -128,7 +129,8 @@ def response(row: DeferredRequest, *, with_body: bool = True) -> dict[str, Any] 
         return {"status": row.response_status, "body": None}
     try:
         body = json.loads(content) if content else None
-    except ValueError:
+        json.dumps(body, allow_nan=False, ensure_ascii=False).encode()  # as it goes out
+    except (ValueError, RecursionError):
         body = content.decode(errors="replace")
     return {"status": row.response_status, "body": body}
 
@@ -170,6 +172,8 @@ def retry(pk: int, *, new_key: bool | None = None) -> DeferredRequest:
             row.due_at = min(row.due_at, clock.now())
             row.save(update_fields=("due_at",))
             return row
+        if row.namespace != breaker_conf.namespace():
+            raise NotPossible(f"It is for another MIFOS than this gateway's ({row.namespace}).")
         if row.status not in RETRIED:
             raise NotPossible(f"It is {row.status}; only what is rejected, unknown or expired is sent again.")
         renews = row.status == Status.REJECTED if new_key is None else new_key
@@ -250,13 +254,14 @@ def backlog() -> Backlog:
 
 
 def purge(now: datetime, *, days: int | None = None) -> int:
-    """Delete what ended so long ago, in small steps; how many. What holds up an order stays.
+    """Delete what ended so long ago, in small steps; how many. What holds up an order stays, and what is unknown until
+    somebody has looked: it is released, cancelled or sent again.
 
     Only this namespace's: others that share the database may keep theirs for longer.
     """
     kept = conf.gateway()
     since = now - timedelta(days=days if days is not None else kept.deferred_days)
-    gone = _deleted(of_namespace().filter(ended_at__lt=since).exclude(BLOCKING))
+    gone = _deleted(of_namespace().filter(ended_at__lt=since).exclude(BLOCKING).exclude(UNSEEN))
     still_there = of_namespace().filter(identity=OuterRef("identity"))
     keys = UsedKey.objects.filter(namespace=breaker_conf.namespace())
     _deleted(keys.filter(~Exists(still_there), created_at__lt=now - timedelta(days=kept.idempotency_days)))

@@ -129,7 +129,8 @@ def admit(call: Call) -> requests.Response | None:
             raise OutboxUnavailable from None
         if first is not None:
             if write.deferred is None:
-                raise DeferredAhead(write.order_key, location(first.uid))
+                is_own = first.consumer_id == write.consumer
+                raise DeferredAhead(write.order_key, location(first.uid) if is_own else None)
             return _accept_now(call)
     if write.deferred is not None and write.preference.at_once:
         return _accept_now(call)
@@ -140,7 +141,7 @@ def admit(call: Call) -> requests.Response | None:
 
 def keeps_order() -> bool:
     """Whether what is not to be deferred waits as well."""
-    return rules.any_named() and not conf.gateway().deferred_let_direct_pass
+    return (rules.any_named() or fallbacks.defers()) and not conf.gateway().deferred_let_direct_pass
 
 
 def accept(call: Call, *, perhaps_sent: bool = False, admitted: bool = False) -> requests.Response:
@@ -206,6 +207,7 @@ def _row(call: Call, write: Write, deferred: Deferred, *, failed: bool) -> Defer
     now, lives = clock.now(), timedelta(seconds=deferred.seconds)
     return DeferredRequest(
         namespace=breaker_conf.namespace(),
+        tenant=str(conf.mifos().get("TENANT_ID") or "default"),
         consumer_id=write.consumer,
         client=call.user,
         breaker=call.breaker,

@@ -7,9 +7,10 @@
 5xx with `x-served-from-cache: true`             unknown: the recorded error of a call that may have had its effect
 any other 5xx, 408, no answer                    again, with the same key
 401                                              our own user is refused: again, once somebody has mended it
-any other 3xx and 4xx, a 503 that is a business  rejected; unknown where MIFOS does not look at keys before it refuses
+any other 4xx in JSON, a 503 that is a business  rejected; unknown where MIFOS does not look at keys before it refuses
 refusal                                          (401, 403 and 405 of its doors, 404 of an external id that the write
                                                  itself may have ended), and a former attempt may have had its effect
+3xx and 4xx in anything but JSON                 again: who stands before MIFOS, not MIFOS
 not sent                                         again
 
 Sources: FINERACT's command processing (section 2) and error mappers (sections 4 and 8).
@@ -30,6 +31,7 @@ from mifos_gateway.errors import (
     Answer,
     CredentialsRejected,
     GatewayError,
+    InvalidCall,
     MifosTimeout,
     ResponseTooLarge,
     classify,
@@ -43,8 +45,9 @@ Status = DeferredRequest.Status
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 REJECTED_PAUSE = 1.0  # whoever sends knows the circuit by itself, and an operator may close it at any time
 CREDENTIALS_PAUSE = 30.0
+BUSY_PAUSE = 5.0
 LOCKED_PAUSE = 15.0  # FINERACT: close of business holds a loan for minutes
-ASKED_AT_MOST = 8  # while a key is in work; with the pauses between them some four minutes
+ASKED_AT_MOST = 8  # while a key is in work; with the pauses between them a minute and a half
 _CONFLICT = "error.msg.platform.service.*conflict"
 _BEFORE_THE_RECORD = ("error.msg.loan.locked", "error.msg.sheduler.job.currently.running")  # *sic*
 _BEFORE_THE_KEY = ("error.msg.not.authorized", "error.msg.invalid.instance.type")
@@ -91,7 +94,7 @@ def of_answer(answer: Answer, *, failures: int, perhaps_sent: bool, asked: int) 
         return Verdict(Status.QUEUED, "conflict", again, new_key=True)
     if not replayed and (status == 429 or any(_any(codes, code) for code in _BEFORE_THE_RECORD)):
         outcome = "throttled" if status == 429 else "locked" if status == 409 else "busy"
-        pause = max(again, _retry_after(answer), LOCKED_PAUSE if status == 409 else 0)
+        pause = max(again, _retry_after(answer), LOCKED_PAUSE if status == 409 else BUSY_PAUSE)
         return Verdict(Status.QUEUED, outcome, pause, was_sent=False)
     if status == 408:
         return Verdict(Status.QUEUED, "failed", again, may_have_arrived=True)
@@ -101,12 +104,16 @@ def of_answer(answer: Answer, *, failures: int, perhaps_sent: bool, asked: int) 
         if replayed:
             return Verdict(Status.UNKNOWN, "unknown", burnt=True, may_have_arrived=True)
         return Verdict(Status.QUEUED, "failed", max(again, _retry_after(answer)), may_have_arrived=True)
+    if not _is_json_object(answer):
+        return Verdict(Status.QUEUED, "failed", max(again, _retry_after(answer)), was_sent=False)
     if perhaps_sent and not replayed and _before_the_key(status, codes):
         return Verdict(Status.UNKNOWN, "unknown", may_have_arrived=True)
     return Verdict(Status.REJECTED, "rejected", burnt=replayed)
 
 
 def of_error(error: GatewayError, *, failures: int) -> Verdict:
+    if isinstance(error, InvalidCall):
+        return Verdict(Status.REJECTED, "rejected", was_sent=False)
     if isinstance(error, ServiceUnavailable):
         return Verdict(Status.QUEUED, "not_sent", REJECTED_PAUSE, was_sent=False)
     if isinstance(error, CredentialsRejected):
@@ -129,12 +136,20 @@ def _any(codes: list[str], pattern: str) -> bool:
     return any(fnmatchcase(code, pattern) for code in codes)
 
 
+def _is_json_object(answer: Answer) -> bool:
+    return isinstance(_json(answer), dict)
+
+
 def _body(answer: Answer) -> dict[str, Any]:
-    try:
-        found = json.loads(answer.content)
-    except (ValueError, RecursionError):
-        return {}
+    found = _json(answer)
     return found if isinstance(found, dict) else {}
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return json.loads(answer.content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _retry_after(answer: Answer) -> float:

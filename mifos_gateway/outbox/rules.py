@@ -32,6 +32,8 @@ UNKEYED = (
 )
 _UNKEYED = Rules(f"* {pattern}" for pattern in UNKEYED)
 _COMMAND = re.compile(r"\?command=([A-Za-z-]+)$")
+_TRIMMED = "".join(map(chr, range(33)))
+"""What Java's `trim` takes away: Fineract compares commands without it."""
 _METHOD = gettext_noop("%(rule)s begins with a method that writes nothing; write 'POST clients' or 'PUT loans/*'")
 _QUERY = gettext_noop(
     "%(rule)s may end in one ?command=…, and in no other query; write 'POST loans/*?command=disburse'"
@@ -50,7 +52,7 @@ class DeferredRule:
         """Raises RouteError."""
         found = _COMMAND.search(text.strip())
         plain = text.strip()[: found.start()] if found else text
-        if "?" in plain and "=" in plain:
+        if "=" in plain:
             raise RouteError(_QUERY, text)
         rule = Rule.parse(plain)
         if rule.method in READS:
@@ -102,7 +104,7 @@ def any_named() -> bool:
 
 def commands_of(target: Target) -> list[str]:
     query = parse_qsl(target.query, keep_blank_values=True)
-    return [value for name, value in query if name.lower() == "command"]
+    return [value.strip(_TRIMMED) for name, value in query if name.strip(_TRIMMED).lower() == "command"]
 
 
 def route(given: Any) -> Deferred:

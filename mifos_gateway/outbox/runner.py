@@ -29,6 +29,7 @@ TIDY = 5.0
 PURGE = 3600.0
 _LONGEST_PAUSE = 30.0
 _SETTLE_PAUSE = 0.5
+_NOBODYS_FAULT = ("late", "unreadable", "locked")
 _WRONG = ("not_sent", "failed", "timeout", "throttled", "busy", "credentials_rejected")
 
 
@@ -90,6 +91,7 @@ class Runner:
             delivery.expire(now)
             if moment >= self._purges_at:
                 self._purges_at = moment + PURGE
+                delivery.warn_of_strangers()
                 desk.purge(now)
         closed, wary = self._breakers(moment)
         free, allowed = self.threads - len(self._busy), self._pace.allowed(moment)
@@ -97,16 +99,21 @@ class Runner:
         self._held_back = allowed < free
         if limit < 1:
             return 0
-        begun = delivery.lease(clock.now(), limit=limit, breakers=closed)
+        begun = self._begin_some(pool, limit, closed)
         for name in wary:  # one each: the trial, which all of them would be rejected beside
-            if len(begun) < limit:
-                begun += delivery.lease(clock.now(), limit=1, breakers=[name])
+            if begun < limit:
+                begun += self._begin_some(pool, 1, [name])
                 self._shut[name] = moment + 1
-        self._held_back &= len(begun) == limit  # else there was no more
-        self._pace.took(len(begun))
-        for leased in begun:
-            self._begin(pool, leased)
-        return len(begun)
+        self._held_back &= begun == limit  # else there was no more
+        return begun
+
+    def _begin_some(self, pool: ThreadPoolExecutor, limit: int, breakers: list[str]) -> int:
+        """At once: a lease that nobody uses would hold them up until it has run out."""
+        leased = delivery.lease(clock.now(), limit=limit, breakers=breakers)
+        self._pace.took(len(leased))
+        for one in leased:
+            self._begin(pool, one)
+        return len(leased)
 
     def _breakers(self, moment: float) -> tuple[list[str], list[str]]:
         """Those whose calls may go out, and those that are due to let one through.
@@ -158,7 +165,7 @@ class Runner:
         with self._lock:
             if verdict.outcome in _WRONG:
                 self._pace.went_wrong(moment)
-            else:
+            elif verdict.outcome not in _NOBODYS_FAULT:
                 self._pace.went_well(moment)
             if verdict.outcome == "not_sent":
                 self._shut[leased.row.breaker] = moment + 1

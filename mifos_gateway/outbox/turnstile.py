@@ -10,7 +10,7 @@ from types import TracebackType
 
 from django.db import DatabaseError, InterfaceError, OperationalError
 
-PLACES = 4
+PLACES = 8
 PATIENCE = 0.5
 """Seconds that one waits for a place."""
 ASK_AGAIN_AFTER = 1.0
@@ -32,7 +32,6 @@ class Turnstile:
         if time.monotonic() < self._again_at:
             raise OperationalError("the database was away a moment ago")
         if not self._places.acquire(timeout=PATIENCE):
-            self._again_at = time.monotonic() + ASK_AGAIN_AFTER
             raise OperationalError("the database keeps all who ask it waiting")
 
     def __exit__(

@@ -67,8 +67,8 @@ def again(outcome: str, pause: float = 1.0, **more: Any) -> Verdict:
         (409, CONFLICT, False, again("conflict", new_key=True)),
         (409, CONFLICT, True, again("conflict", new_key=True)),
         (409, LOCKED, False, again("locked", 15.0, **NOT_SENT)),
-        (503, SCHEDULER, False, again("busy", **NOT_SENT)),
-        (429, b"", False, again("throttled", **NOT_SENT)),
+        (503, SCHEDULER, False, again("busy", 5.0, **NOT_SENT)),
+        (429, b"", False, again("throttled", 5.0, **NOT_SENT)),
         (408, b"", False, again("failed", **SENT)),
         (500, RULE, False, again("failed", **SENT)),
         (500, b"<html>", False, again("failed", **SENT)),
@@ -99,14 +99,19 @@ def test_what_an_answer_means_however_often_it_was_sent(
         (403, FORBIDDEN),
         (405, WRONG_NODE),
         (404, EXTERNAL_ID),
-        (400, b"<html>no tenant</html>"),
-        (302, b""),
-        (413, b""),
     ],
 )
 def test_who_refuses_before_it_looks_at_keys_says_nothing_of_what_was_sent_before(status: int, body: Any) -> None:
     assert said(status, body) == Verdict("rejected", "rejected")
     assert said(status, body, perhaps_sent=True) == Verdict("unknown", "unknown", **SENT)
+
+
+@pytest.mark.parametrize("perhaps_sent", [True, False])
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, b"default backend"), (403, b"<html>"), (302, b""), (413, b""), (400, b"[]")]
+)
+def test_who_stands_before_mifos_rejects_nothing(status: int, body: bytes, perhaps_sent: bool) -> None:
+    assert said(status, body, perhaps_sent=perhaps_sent) == again("failed", **NOT_SENT)
 
 
 def test_a_key_in_work_is_asked_for_eight_times() -> None:
@@ -125,7 +130,7 @@ def test_a_deployments_own_business_refusals_are_refusals(settings: Any) -> None
 )
 @pytest.mark.parametrize(("status", "body"), [(429, b""), (503, SCHEDULER), (503, b"")])
 def test_mifos_may_say_when(status: int, body: Any, given: str, pause: float) -> None:
-    assert said(status, body, retry_after=given).pause == pause
+    assert said(status, body, retry_after=given).pause == max(pause, 1.0 if body == b"" and status == 503 else 5.0)
 
 
 def test_who_fails_in_a_row_waits_longer_and_a_minute_at_most() -> None:

