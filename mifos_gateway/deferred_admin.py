@@ -15,6 +15,7 @@ from django.shortcuts import redirect
 from django.template.defaultfilters import truncatechars
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -203,7 +204,7 @@ class DeferredRequestAdmin(OfThisGateway):
 
     @admin.display(description=gettext_lazy("age"), ordering="-pk")
     def age(self, row: DeferredRequest) -> Any:
-        return since(row.created_at, clock.now())
+        return since(row.created_at, timezone.now())  # the database's clock would be asked for each row
 
     @admin.display(description=gettext_lazy("consumer"))
     def consumer_name(self, row: DeferredRequest) -> Any:
