@@ -416,6 +416,8 @@ def _note(action: str, row: Any) -> str:
         return _("holds up nothing") if action == "release" else _("is in no state for that")
     if action == "retry" and row.key_burnt:
         return _("its key is burnt: look in MIFOS, and choose a new one if nothing was done")
+    if action == "retry" and row.key_since is not None and desk.forgets_at(row.key_since) <= timezone.now():
+        return _("MIFOS may have forgotten its key: look there, and choose a new one if nothing was done")
     if action == "release":
         return str(ngettext("%d waits behind it", "%d wait behind it", row.behind) % row.behind)
     if row.perhaps_sent or row.status == desk.Status.UNKNOWN:
