@@ -15,6 +15,7 @@ from django.shortcuts import redirect
 from django.template.defaultfilters import truncatechars
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -203,7 +204,7 @@ class DeferredRequestAdmin(OfThisGateway):
 
     @admin.display(description=gettext_lazy("age"), ordering="-pk")
     def age(self, row: DeferredRequest) -> Any:
-        return since(row.created_at, clock.now())
+        return since(row.created_at, timezone.now())  # the database's clock would be asked for each row
 
     @admin.display(description=gettext_lazy("consumer"))
     def consumer_name(self, row: DeferredRequest) -> Any:
@@ -415,6 +416,8 @@ def _note(action: str, row: Any) -> str:
         return _("holds up nothing") if action == "release" else _("is in no state for that")
     if action == "retry" and row.key_burnt:
         return _("its key is burnt: look in MIFOS, and choose a new one if nothing was done")
+    if action == "retry" and row.key_since is not None and desk.forgets_at(row.key_since) <= timezone.now():
+        return _("MIFOS may have forgotten its key: look there, and choose a new one if nothing was done")
     if action == "release":
         return str(ngettext("%d waits behind it", "%d wait behind it", row.behind) % row.behind)
     if row.perhaps_sent or row.status == desk.Status.UNKNOWN:

@@ -201,7 +201,7 @@ def _expiry(row: DeferredRequest, now: datetime) -> datetime:
     if last <= now:
         raise NotPossible(
             "MIFOS may have forgotten its key, and would do it again. Make sure in MIFOS that nothing was done, and "
-            'retry with {"newKey": true}.',
+            "retry with a new key (newKey).",
             code="KEY_FORGOTTEN",
         )
     return min(expires_at, last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -85,6 +86,16 @@ def test_two_rights_are_two_answers(told: Told, viewer: Client) -> None:
     assert b"letters" not in other.get(LIVE).content
 
 
+def test_an_answer_with_lines_is_made_once(told: Told, viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages.dashboard, "FRESH", 60.0)
+    made: list[Any] = []
+    board = pages.dashboard.board
+    monkeypatch.setattr(pages.dashboard, "board", lambda *args: made.append(args) or board(*args))
+    for _ in range(5):
+        assert b"letters" in viewer.get(LIVE).content
+    assert len(made) == 1
+
+
 def test_a_change_is_a_new_answer(told: Told, viewer: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages.dashboard, "FRESH", 60.0)  # of the breakers one reading
     first = viewer.get(LIVE)
@@ -137,7 +148,9 @@ def test_nobody_waits_for_another_s_reading(told: Told, clock: Clock) -> None:
     read: Callable[[], Any] = extras._extras["post"]._read
 
     def slow() -> Any:
+        began = time.monotonic()
         inside.append(line())  # as another who comes meanwhile
+        assert time.monotonic() - began < 0.9
         return read()
 
     extras._extras["post"]._read = slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from breaker import extras
 from mifos_gateway import deferred_admin
 from mifos_gateway.models import DeferredRequest
-from mifos_gateway.outbox import acts, desk, payload
+from mifos_gateway.outbox import acts, clock, desk, payload
 from tests.breaker.watchers import BOARD, LIVE, browser, fresh_watch, person, words
 from tests.mifos_gateway.deferred_rows import attempted, deferred
 
@@ -318,6 +319,13 @@ def test_a_key_that_is_burnt_is_told_before_and_after(operator: Client) -> None:
     assert fresh(row).status == "unknown"
 
 
+def test_a_key_that_mifos_may_have_forgotten_is_told(operator: Client) -> None:
+    row = deferred(status="expired", key_since=clock.now() - timedelta(days=31))
+    assert "MIFOS may have forgotten its key" in text(operator, ACT, {"action": "retry", "chosen": row.pk})
+    assert "MIFOS may have forgotten its key" in act(operator, "retry", row)
+    assert fresh(row).status == "expired"
+
+
 def test_what_mifos_may_have_done_is_said(operator: Client) -> None:
     row = deferred(status="queued", perhaps_sent=True)
     assert "MIFOS may have done it" in text(operator, ACT, {"action": "cancel", "chosen": row.pk})
@@ -414,7 +422,7 @@ def may(group: str) -> set[str]:
 
 
 def test_the_groups_are_made() -> None:
-    migration = importlib.import_module("mifos_gateway.migrations.0005_deferred_groups")
+    migration = importlib.import_module("mifos_gateway.migrations.0006_deferred_groups")
     Group.objects.all().delete()
     Permission.objects.filter(content_type__app_label="mifos_gateway", content_type__model="deferredrequest").delete()
     for _ in range(2):

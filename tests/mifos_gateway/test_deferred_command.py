@@ -99,8 +99,9 @@ def test_json_is_the_api_s_without_bodies() -> None:
 def test_a_long_list_is_cut_and_says_so(django_assert_max_num_queries: Any) -> None:
     for number in range(4):
         deferred("loans/5", target=str(number))
-    with django_assert_max_num_queries(2):
+    with django_assert_max_num_queries(4):  # on PostgreSQL two are for the time
         ran = Ran("list", "--limit", "3", "--json")
+        Ran("list", "--limit", "3")
     assert ([one["path"] for one in ran.json], "There are more" in ran.err) == (["3", "2", "1"], True)
     assert Ran("list", "--limit", "4").err == ""
 

@@ -8,6 +8,7 @@ import sys
 import uuid
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -82,7 +83,9 @@ class Command(BaseCommand):
         if options["limit"] < 1:
             raise CommandError(f"--limit {options['limit']}: 1 or more is needed", returncode=COULD_NOT_ASK)
         found = _chosen(options)
-        numbered = desk.with_numbers(found.defer("payload", "response")).prefetch_related("attempts")
+        numbered = desk.with_numbers(found.defer("payload", "response"))
+        if options["json"]:
+            numbered = numbered.prefetch_related("attempts")
         rows: list[Any] = list(numbered[: options["limit"] + 1])
         is_cut, rows = len(rows) > options["limit"], rows[: options["limit"]]
         if options["json"]:
@@ -90,7 +93,8 @@ class Command(BaseCommand):
                 json.dumps([_entry(row, attempts=row.attempts.all(), place=row.place) for row in rows], indent=2)
             )
         elif rows:
-            table(self.stdout, COLUMNS, [_line(row) for row in rows])
+            now = clock.now()
+            table(self.stdout, COLUMNS, [_line(row, now) for row in rows])
         else:
             self.stdout.write("There is none.")
         if is_cut:
@@ -232,8 +236,8 @@ def _body(body: Body) -> dict[str, Any]:
     return {"text": None if body.why else body.text, "bytes": body.size, "note": body.why or None}
 
 
-def _line(row: Any) -> tuple[str, ...]:
-    age = duration((clock.now() - row.created_at).total_seconds())
+def _line(row: Any, now: datetime) -> tuple[str, ...]:
+    age = duration((now - row.created_at).total_seconds())
     place = "" if row.place is None else str(row.place)
     status = f"{row.status}, released" if row.released_at else row.status
     who_asked = row.consumer_id or "-"
