@@ -137,7 +137,7 @@ class _DeferredView(APIView):
     def one(self, request: Request, ident: uuid.UUID) -> DeferredRequest:
         found = self.own(request).filter(uid=ident).first()
         if found is None:
-            raise NotFound("No deferred request of yours has this id.")
+            raise _none()
         return found
 
     def acted(self, request: Request, ident: uuid.UUID, act: Callable[[int], DeferredRequest]) -> HttpResponse:
@@ -145,6 +145,8 @@ class _DeferredView(APIView):
             row = act(self.one(request, ident).pk)
         except NotPossible as error:
             return api_errors.answer(request._request, status=409, code=error.code, message=str(error))
+        except DeferredRequest.DoesNotExist:
+            raise _none() from None  # deleted meanwhile, for its age
         return _answer(desk.entry(row))
 
     def handle_exception(self, exc: Exception) -> Response:
@@ -252,6 +254,10 @@ class RetryView(_DeferredView):
         asked.is_valid(raise_exception=True)
         new_key = asked.validated_data.get("newKey")
         return self.acted(request, id, lambda pk: desk.retry(pk, new_key=new_key))
+
+
+def _none() -> NotFound:
+    return NotFound("No deferred request of yours has this id.")
 
 
 def _answer(entry: dict[str, Any]) -> Response:

@@ -32,8 +32,8 @@ def main(
 ) -> int:
     """`schedule`: a RuleBasedStateMachine that counts `steps` and `seen`; `prepare` is called once in each process.
 
-    Exits with 1 and the shrunk counter-example when a promise is broken, and with 2 when the seconds were over before so
-    many steps were made.
+    Exits with 1 and the shrunk counter-example when a promise is broken, and with 2 when the seconds were over before
+    so many steps were made.
     """
     parser = argparse.ArgumentParser(prog="make prove", description=description)
     parser.add_argument("--steps", type=int, default=steps)

@@ -128,6 +128,36 @@ def cancel_or_lease(rounds: str) -> None:
     print(json.dumps(found))
 
 
+def purge_or_retry(rounds: str) -> None:
+    """What is old enough to be deleted is sent again at that moment: whether it was, and what the row then says."""
+    from mifos_gateway.models import DeferredRequest
+    from mifos_gateway.outbox import clock, desk
+
+    found = []
+    for number in range(int(rounds)):
+        uid = accepted(None, number, 0)
+        old = clock.now() - timedelta(days=31)
+        DeferredRequest.objects.filter(uid=uid).update(status="expired", ended_at=old)
+        row, got = DeferredRequest.objects.get(uid=uid), {"retried": False}
+
+        def retry(pk: int = row.pk, got: dict[str, bool] = got) -> None:
+            try:
+                desk.retry(pk)
+                got["retried"] = True
+            except DeferredRequest.DoesNotExist:
+                pass
+            connections.close_all()
+
+        def purge() -> None:
+            desk.purge(clock.now())
+            connections.close_all()
+
+        at_once(retry, purge)
+        found.append((got["retried"], [*DeferredRequest.objects.values_list("status", flat=True)]))
+        DeferredRequest.objects.all().delete()
+    print(json.dumps(found))
+
+
 def stalls(where: str) -> None:
     """A runner that gets to `send` or `settle` with its first request, says so, and stays there."""
     from mifos_gateway.outbox import delivery, runner
@@ -187,7 +217,8 @@ def at_once(*calls: Callable[[], None]) -> None:
         raise failed[0]
 
 
-ROLES = {role.__name__: role for role in (accept, lease_all, same_keys, cancel_or_lease, stalls, deliver, tell)}
+_ALL = (accept, lease_all, same_keys, cancel_or_lease, purge_or_retry, stalls, deliver, tell)
+ROLES = {role.__name__: role for role in _ALL}
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")

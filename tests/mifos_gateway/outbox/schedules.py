@@ -48,6 +48,7 @@ PREFERENCES = st.sampled_from([Preference(True), Preference(True), Preference(),
 KEYS = st.sampled_from([None, None, "a", "b"])
 DEED = st.one_of(st.just("done"), st.sampled_from(DEEDS))
 FATE = st.one_of(st.just("answered"), st.sampled_from(FATES))
+AWAY: Any = st.sampled_from(["rejected", "lost", "comes late", "not sent", "never came"])
 WHICH = st.integers(0, 5)
 UNFINISHED = ("queued", "replaying", "rejected", "unknown")
 
@@ -199,11 +200,19 @@ class Schedule(RuleBasedStateMachine):
         if goes_on:
             self.call_goes_on(-1, deed, fate)
 
-    @rule(path=PATHS, consumer=CONSUMERS, key=KEYS, count=st.integers(1, 2), at_once=st.booleans())
-    def accepts(self, path: str, consumer: str | None, key: str | None, count: int, at_once: bool) -> None:
-        """Without a call, or while the circuit rejects."""
-        for _ in range(count):
-            self.calls(path, consumer, "maker", key, Preference(True, at_once), None, False, "done", "rejected", True)
+    @rule(
+        path=PATHS,
+        consumer=CONSUMERS,
+        key=KEYS,
+        ends=st.lists(st.tuples(DEED, AWAY), min_size=1, max_size=2),
+        at_once=st.booleans(),
+    )
+    def accepts(
+        self, path: str, consumer: str | None, key: str | None, ends: list[tuple[Deed, Fate]], at_once: bool
+    ) -> None:
+        """Without a call, or while MIFOS is away."""
+        for deed, fate in ends:
+            self.calls(path, consumer, "maker", key, Preference(True, at_once), None, False, deed, fate, True)
 
     @precondition(lambda self: self.directs)
     @rule(which=WHICH, deed=DEED, fate=FATE)

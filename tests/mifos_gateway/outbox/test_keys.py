@@ -173,3 +173,17 @@ def test_a_late_answer_is_recorded_and_decides_nothing(routes: Any, caller: Call
     assert not delivery.settle(leased, made)
     assert (only().status, only().perhaps_sent) == ("queued", True)
     assert [one.outcome for one in only().attempts.all()] == ["abandoned", "delivered"]
+
+
+def test_what_was_deleted_meanwhile_is_not_found(
+    routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_circuit(mifos)
+    location = accept(caller)["Location"]
+
+    def gone(pk: int) -> Any:
+        raise DeferredRequest.DoesNotExist
+
+    monkeypatch.setattr(desk, "cancel", gone)
+    answer = caller.call("DELETE", location)
+    assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")

@@ -66,6 +66,11 @@ def test_what_is_cancelled_is_not_sent_and_what_is_sent_is_not_cancelled(place: 
     assert {(cancelled, status) for cancelled, _, status in found} <= {(True, "cancelled"), (False, "replaying")}
 
 
+def test_what_is_sent_again_is_not_deleted(place: Place) -> None:
+    found = place.racer("purge_or_retry", "40")
+    assert {(retried, tuple(statuses)) for retried, statuses in found} <= {(True, ("queued",)), (False, ())}
+
+
 @pytest.mark.parametrize("where", ["send", "settle"])
 def test_a_runner_that_is_killed_leaves_its_request_to_others(place: Place, sandbox: Sandbox, where: str) -> None:
     place.environ |= mifos_environ(sandbox)
