@@ -305,7 +305,7 @@ class Schedule(RuleBasedStateMachine):
         return Fineract.send(self.mifos, *args, **more)
 
     @precondition(lambda self: self.made)
-    @rule(which=WHICH, database=st.sampled_from(["well", "well", "well", "fails", "done, unknown"]))
+    @rule(which=WHICH, database=st.sampled_from(["fails", "well", "done, unknown", "well"]))
     def settles(self, which: int, database: str) -> None:
         """As often as the database wants; what it fails at is tried again, or its runner dies meanwhile."""
         leased, made = self.made[which % len(self.made)]
@@ -321,6 +321,20 @@ class Schedule(RuleBasedStateMachine):
         if database == "done, unknown":
             assert not delivery.settle(leased, made)
         self.made.pop(which % len(self.made))
+
+    @precondition(lambda self: self.accepted)
+    @rule(deed=DEED, fate=FATE, then=st.lists(st.tuples(DEED, FATE), min_size=1, max_size=3))
+    def answer_comes_too_late(self, deed: Deed, fate: Fate, then: list[tuple[Deed, Fate]]) -> None:
+        """Its lease has run out, and others are at it."""
+        count = len(self.leased)
+        self.leases(1)
+        if len(self.leased) == count:
+            return
+        self.attempts(count, deed, fate, 0)
+        late = self.made[-1]
+        self.seconds += 61
+        self.delivers(then, 61)
+        self.settles(self.made.index(late), "well")
 
     @precondition(lambda self: self.leased or self.made or self.directs)
     @rule(which=WHICH, who=WHICH)
@@ -396,8 +410,10 @@ class Schedule(RuleBasedStateMachine):
     @precondition(lambda self: self.accepted)
     @rule(which=WHICH, act=st.sampled_from([*ACTS]))
     def operator(self, which: int, act: str) -> None:
-        ones = list(self.accepted.values())
-        ACTS[act](self, DeferredRequest.objects.get(pk=ones[which % len(ones)].pk))
+        """On what has ended badly, rather, if there is such."""
+        rows = DeferredRequest.objects.order_by("pk")
+        ones = list(rows.filter(status__in=("rejected", "unknown", "expired")) or rows)
+        ACTS[act](self, ones[which % len(ones)])
 
     def _cancels(self, row: DeferredRequest) -> None:
         try:
@@ -501,6 +517,7 @@ class Schedule(RuleBasedStateMachine):
         ident, status = self._ident(row), str(row.status)
         if status in ("delivered", "awaiting_approval"):
             assert done[ident], f"{ident} is {status}, and MIFOS has not done it"
+        assert status != "expired" or not row.perhaps_sent, f"{ident} is expired, and was perhaps sent"
         if ident in self.excused or not done[ident]:
             return
         if status == "rejected" or (status in ("cancelled", "expired", "queued") and not row.perhaps_sent):
