@@ -25,7 +25,7 @@ help:
 	@echo "make up      serve in development mode on HOST:PORT (127.0.0.1:8000), with all that is not configured"
 	@echo "make setup   install only"
 	@echo "make test    run the tests"
-	@echo "make prove   drive the engine and a plain reference through random schedules, some minutes"
+	@echo "make prove   drive the engine beside a plain reference, and the outbox, through random schedules, some minutes"
 	@echo "make check   lint, types, architecture, deployment, migrations, API schema"
 	@echo "make bench   measure the price of a guarded call"
 	@echo "make charts  write README's price section and docs/charts/ anew; ARGS=FILE: from that run of make bench"
@@ -46,7 +46,8 @@ test: $(VENV)/dev.stamp $(VENV)/checkout.stamp
 	@exec $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 prove: $(VENV)/dev.stamp
-	@exec $(BIN)/python -m tests.engine.model $(ARGS)
+	@$(BIN)/python -m tests.engine.model $(ARGS)
+	@exec $(BIN)/python -m tests.mifos_gateway.outbox $(ARGS)
 
 bench: $(VENV)/dev.stamp $(OPOSSUM)/node_modules/.package-lock.json
 	@exec $(BIN)/python -m tests.benchmarks $(ARGS)

@@ -147,7 +147,7 @@ class _DeferredView(APIView):
     def one(self, request: Request, ident: uuid.UUID) -> DeferredRequest:
         found = self.own(request).filter(uid=ident).first()
         if found is None:
-            raise NotFound("No deferred request of yours has this id.")
+            raise _none()
         return found
 
     def acted(self, request: Request, ident: uuid.UUID, act: Callable[[int], DeferredRequest]) -> HttpResponse:
@@ -155,6 +155,8 @@ class _DeferredView(APIView):
             row = act(self.one(request, ident).pk)
         except NotPossible as error:
             return api_errors.answer(request._request, status=409, code=error.code, message=str(error))
+        except DeferredRequest.DoesNotExist:
+            raise _none() from None  # deleted meanwhile, for its age
         return _answer(desk.entry(row))
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -283,6 +285,10 @@ class RetryView(_DeferredView):
         if not consumer.may(row.client):
             raise Forbidden(f"This consumer may not call MIFOS as {row.client}.")
         refuse_denied(consumer, row.method, targets.parse(row.target))
+
+
+def _none() -> NotFound:
+    return NotFound("No deferred request of yours has this id.")
 
 
 def _answer(entry: dict[str, Any]) -> Response:

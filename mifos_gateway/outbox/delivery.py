@@ -177,6 +177,7 @@ def call_of(row: DeferredRequest) -> guard.Call:
     headers, body = intake.unsealed(row.payload)
     if row.key_serial:
         headers["Idempotency-Key"] = idempotency.renewed(row.identity, row.key_serial)
+    headers.setdefault("Idempotency-Key", row.identity)  # never without one
     if row.request_id:
         headers["X-Request-ID"] = headers["X-Correlation-ID"] = row.request_id
     user: Any = row.client

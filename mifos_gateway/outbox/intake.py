@@ -257,8 +257,9 @@ def _known(call: Call, write: Write, *, is_sent: bool = False) -> requests.Respo
 
 def _looked_up(call: Call, write: Write) -> DeferredRequest | None:
     used = UsedKey.objects.filter(namespace=breaker_conf.namespace(), identity=write.identity).first()
-    if used is not None:
-        _refuse_other_body(used, call)
+    if used is None:
+        return None  # nor a request; one that is there a moment later may be of another body
+    _refuse_other_body(used, call)
     return _of_key(write)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections
 
 from breaker.registry import registry
-from mifos_gateway import conf, guard
+from mifos_gateway import conf, database, guard
 from mifos_gateway.models import DeferredRequest
 from mifos_gateway.outbox import clock, delivery, desk
 from mifos_gateway.outbox.delivery import Attempt, Leased
@@ -77,7 +77,7 @@ class Runner:
                     connections.close_all()
                     pause = min(2 * max(pause, IDLE), _LONGEST_PAUSE)
                 self._wake.wait(pause if ends_at is None else max(0.0, min(pause, ends_at - time.monotonic())))
-        connections.close_all()
+        database.release()
         return self.ended
 
     # -- one look ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -22,11 +22,11 @@ from mifos_gateway.errors import MifosTimeout, MifosUnavailable, ResponseTooLarg
 from tests.mifos_gateway.conftest import mifos_answer
 
 Deed = Literal[
-    *("done", "awaiting", "conflict", "refused", "business 503", "failed", "stuck", "slow"),
+    *("done", "awaiting", "conflict", "refused", "business 503", "failed", "done, failed", "stuck", "slow"),
     *("locked", "scheduler", "throttled", "401", "not authorized", "read only", "no tenant", "404 first"),
 ]
 DEEDS: list[Deed] = [
-    *("done", "awaiting", "conflict", "refused", "business 503", "failed", "stuck", "slow"),
+    *("done", "awaiting", "conflict", "refused", "business 503", "failed", "done, failed", "stuck", "slow"),
     *("locked", "scheduler", "throttled", "401", "not authorized", "read only", "no tenant", "404 first"),
 ]
 Fate = Literal["answered", "lost", "never came", "comes late", "not sent", "rejected", "504", "502", "too large", "408"]
@@ -81,6 +81,7 @@ class Request:
     entry: tuple[str, str, str]
     ident: str
     deed: Deed
+    begun: bool = False
 
 
 @dataclass
@@ -132,9 +133,8 @@ class Fineract:
         if not self.late:
             return
         request = self.late.pop(which % len(self.late))
-        command = self.commands.get(request.entry)
-        if request.deed == "slow" and command is not None and command.state == "UNDER_PROCESSING":
-            self._finish(request, command, 200, b'{"resourceId": 1}')
+        if request.begun:
+            self._finish(request, self.commands[request.entry], 200, b'{"resourceId": 1}')
             return
         with contextlib.suppress(MifosTimeout):  # it begins now, and is slow
             self._handled(request)
@@ -169,8 +169,10 @@ class Fineract:
                 command.state = "AWAITING_APPROVAL"
                 return mifos_answer(200, {"commandId": 1, "rollbackTransaction": True})
             case "slow":
-                self.late.append(request)
+                self.late.append(replace(request, begun=True))
                 raise MifosTimeout("Too slow.", sent="unknown")
+            case "done, failed":  # an error after its effect was committed, and recorded
+                self._effect(request)
             case "stuck":  # its effect is committed, and its result could not be
                 self._effect(request)
                 return _refusal(500, "error.msg.platform.server.side.error")
@@ -178,8 +180,7 @@ class Fineract:
             "conflict": lambda: _refusal(409, "error.msg.platform.service.loan.conflict"),
             "refused": lambda: _refusal(403, "validation.msg.domain.rule.violation"),
             "business 503": lambda: _refusal(503, "error.msg.savingsaccount.account.trasaction.x.notallowed"),
-            "failed": lambda: _refusal(500, "error.msg.platform.server.side.error"),
-        }[request.deed]()
+        }.get(request.deed, lambda: _refusal(500, "error.msg.platform.server.side.error"))()
         command.state, command.status, command.content = "ERROR", refusal.status_code, refusal.content
         return refusal
 

@@ -48,6 +48,7 @@ PREFERENCES = st.sampled_from([Preference(True), Preference(True), Preference(),
 KEYS = st.sampled_from([None, None, "a", "b"])
 DEED = st.one_of(st.just("done"), st.sampled_from(DEEDS))
 FATE = st.one_of(st.just("answered"), st.sampled_from(FATES))
+AWAY: Any = st.sampled_from(["rejected", "lost", "comes late", "not sent", "never came"])
 WHICH = st.integers(0, 5)
 UNFINISHED = ("queued", "replaying", "rejected", "unknown")
 
@@ -199,11 +200,19 @@ class Schedule(RuleBasedStateMachine):
         if goes_on:
             self.call_goes_on(-1, deed, fate)
 
-    @rule(path=PATHS, consumer=CONSUMERS, key=KEYS, count=st.integers(1, 2), at_once=st.booleans())
-    def accepts(self, path: str, consumer: str | None, key: str | None, count: int, at_once: bool) -> None:
-        """Without a call, or while the circuit rejects."""
-        for _ in range(count):
-            self.calls(path, consumer, "maker", key, Preference(True, at_once), None, False, "done", "rejected", True)
+    @rule(
+        path=PATHS,
+        consumer=CONSUMERS,
+        key=KEYS,
+        ends=st.lists(st.tuples(DEED, AWAY), min_size=1, max_size=2),
+        at_once=st.booleans(),
+    )
+    def accepts(
+        self, path: str, consumer: str | None, key: str | None, ends: list[tuple[Deed, Fate]], at_once: bool
+    ) -> None:
+        """Without a call, or while MIFOS is away."""
+        for deed, fate in ends:
+            self.calls(path, consumer, "maker", key, Preference(True, at_once), None, False, deed, fate, True)
 
     @precondition(lambda self: self.directs)
     @rule(which=WHICH, deed=DEED, fate=FATE)
@@ -296,7 +305,7 @@ class Schedule(RuleBasedStateMachine):
         return Fineract.send(self.mifos, *args, **more)
 
     @precondition(lambda self: self.made)
-    @rule(which=WHICH, database=st.sampled_from(["well", "well", "well", "fails", "done, unknown"]))
+    @rule(which=WHICH, database=st.sampled_from(["fails", "well", "done, unknown", "well"]))
     def settles(self, which: int, database: str) -> None:
         """As often as the database wants; what it fails at is tried again, or its runner dies meanwhile."""
         leased, made = self.made[which % len(self.made)]
@@ -312,6 +321,20 @@ class Schedule(RuleBasedStateMachine):
         if database == "done, unknown":
             assert not delivery.settle(leased, made)
         self.made.pop(which % len(self.made))
+
+    @precondition(lambda self: self.accepted)
+    @rule(deed=DEED, fate=FATE, then=st.lists(st.tuples(DEED, FATE), min_size=1, max_size=3))
+    def answer_comes_too_late(self, deed: Deed, fate: Fate, then: list[tuple[Deed, Fate]]) -> None:
+        """Its lease has run out, and others are at it."""
+        count = len(self.leased)
+        self.leases(1)
+        if len(self.leased) == count:
+            return
+        self.attempts(count, deed, fate, 0)
+        late = self.made[-1]
+        self.seconds += 61
+        self.delivers(then, 61)
+        self.settles(self.made.index(late), "well")
 
     @precondition(lambda self: self.leased or self.made or self.directs)
     @rule(which=WHICH, who=WHICH)
@@ -387,8 +410,10 @@ class Schedule(RuleBasedStateMachine):
     @precondition(lambda self: self.accepted)
     @rule(which=WHICH, act=st.sampled_from([*ACTS]))
     def operator(self, which: int, act: str) -> None:
-        ones = list(self.accepted.values())
-        ACTS[act](self, DeferredRequest.objects.get(pk=ones[which % len(ones)].pk))
+        """On what has ended badly, rather, if there is such."""
+        rows = DeferredRequest.objects.order_by("pk")
+        ones = list(rows.filter(status__in=("rejected", "unknown", "expired")) or rows)
+        ACTS[act](self, ones[which % len(ones)])
 
     def _cancels(self, row: DeferredRequest) -> None:
         try:
@@ -492,6 +517,7 @@ class Schedule(RuleBasedStateMachine):
         ident, status = self._ident(row), str(row.status)
         if status in ("delivered", "awaiting_approval"):
             assert done[ident], f"{ident} is {status}, and MIFOS has not done it"
+        assert status != "expired" or not row.perhaps_sent, f"{ident} is expired, and was perhaps sent"
         if ident in self.excused or not done[ident]:
             return
         if status == "rejected" or (status in ("cancelled", "expired", "queued") and not row.perhaps_sent):

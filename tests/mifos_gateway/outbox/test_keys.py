@@ -173,3 +173,27 @@ def test_a_late_answer_is_recorded_and_decides_nothing(routes: Any, caller: Call
     assert not delivery.settle(leased, made)
     assert (only().status, only().perhaps_sent) == ("queued", True)
     assert [one.outcome for one in only().attempts.all()] == ["abandoned", "delivered"]
+
+
+def test_what_was_deleted_meanwhile_is_not_found(
+    routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_circuit(mifos)
+    location = accept(caller)["Location"]
+
+    def gone(pk: int) -> Any:
+        raise DeferredRequest.DoesNotExist
+
+    monkeypatch.setattr(desk, "cancel", gone)
+    answer = caller.call("DELETE", location)
+    assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")
+
+
+def test_a_request_that_is_accepted_between_two_looks_is_not_given_to_another_body(
+    routes: Any, caller: Caller, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_circuit(mifos)
+    accept(caller, headers=KEY)
+    monkeypatch.setattr(UsedKey.objects, "filter", lambda **_: UsedKey.objects.none())  # as a moment ago
+    for prefer in ("respond-async", "respond-async, wait=0"):
+        assert accept(caller, headers={**KEY, "Prefer": prefer}, body=b"{}").status_code == 422

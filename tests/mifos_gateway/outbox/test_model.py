@@ -7,12 +7,33 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.mifos_gateway.outbox.schedules import Schedule, profile
 
-AT_LEAST: dict[str, int] = {}
+AT_LEAST = {
+    "202": 300,
+    "202 after a call": 30,
+    "202 perhaps sent": 30,
+    "leased": 150,
+    "effect": 150,
+    "recovered": 20,
+    "somebody died": 20,
+    "settled: delivered": 25,
+    "settled: unknown": 8,
+    "settled: processing": 1,
+    "settled: rejected": 5,
+    "settled too late": 20,
+    "again: PROCESSED": 5,
+    "again: UNDER_PROCESSING": 1,
+    "key forgotten": 10,
+    "retried: unknown": 5,
+    "retried: expired": 1,
+    "purged": 20,
+    "all was well": 15,
+}
+"""How often the short profile must see what there is a mechanism for: without that it proves nothing of it. Its
+schedules are the same in each run, until Schedule or Hypothesis changes."""
 
 
 @pytest.mark.django_db
 def test_what_is_promised_holds_after_every_step() -> None:
     Schedule.seen.clear()
-    run_state_machine_as_test(Schedule, settings=profile(schedules=100, derandomize=True))
-    print(Schedule.seen)
+    run_state_machine_as_test(Schedule, settings=profile(schedules=80, derandomize=True))
     assert {what: Schedule.seen[what] for what, times in AT_LEAST.items() if Schedule.seen[what] < times} == {}

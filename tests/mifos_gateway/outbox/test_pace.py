@@ -65,4 +65,8 @@ def test_a_burst_does_not_make_it_rise_faster() -> None:
     pace = Pace(1000, 0.0)
     for _ in range(1000):
         pace.went_well(1.5)
-    assert pace.rate == 75
+    assert pace.rate == 1.5 * pace.first
+
+
+def test_who_may_send_many_begins_with_a_twentieth() -> None:
+    assert [Pace(most, 0.0).rate for most in (0.5, 20, 1000)] == [0.5, 1, 50]

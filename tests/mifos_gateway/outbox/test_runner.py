@@ -170,7 +170,7 @@ def test_an_idle_one_looks_twice_a_second(world: World, routes: Any) -> None:
 
 def test_so_does_one_that_was_at_full_speed(world: World, accepted: Callable[..., None]) -> None:
     accepted(200)
-    running = made(world, rate=50, threads=50)
+    running = made(world, rate=20, threads=50)
     running.run(seconds=60)
     assert (statuses(), running._pace.rate > 10) == ({"delivered": 200}, True)
     assert looks_in(world, 60, running)[0] <= 2.1
@@ -238,7 +238,7 @@ def test_a_backlog_begins_gently_when_its_circuit_has_closed(
     world: World, accepted: Callable[..., None], mifos: FakeMifos
 ) -> None:
     accepted(100)
-    running = made(world, rate=50)
+    running = made(world, rate=20)
     running.run(seconds=20)
     assert running._pace.rate > 10
     since = world.seconds
@@ -261,7 +261,7 @@ def test_other_breakers_do_not_wait_for_it(world: World, accepted: Callable[...,
 def test_who_fails_slows_all_down(world: World, accepted: Callable[..., None], mifos: FakeMifos) -> None:
     accepted(100)
     mifos.behaviour = MifosTimeout("slow", sent="unknown")
-    made(world, rate=50).run(seconds=30)
+    made(world, rate=20).run(seconds=30)
     assert max(world.per_second().values()) <= 2
 
 
