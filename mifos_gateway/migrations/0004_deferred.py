@@ -55,6 +55,23 @@ class Migration(migrations.Migration):
                 ("due_at", models.DateTimeField(verbose_name="due at")),
                 ("ended_at", models.DateTimeField(blank=True, null=True, verbose_name="ended at")),
                 ("released_at", models.DateTimeField(blank=True, null=True, verbose_name="released at")),
+                (
+                    "line",
+                    models.GeneratedField(
+                        db_persist=True,
+                        expression=models.Case(
+                            models.When(
+                                models.Q(
+                                    ("released_at", None),
+                                    ("status__in", ("queued", "replaying", "rejected", "unknown")),
+                                ),
+                                then=models.F("order"),
+                            ),
+                            default=None,
+                        ),
+                        output_field=models.CharField(max_length=330, null=True),
+                    ),
+                ),
                 ("lease", models.UUIDField(blank=True, null=True)),
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
                 (
@@ -125,17 +142,19 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="deferredrequest",
-            index=models.Index(
-                condition=models.Q(
-                    ("released_at", None), ("status__in", ("queued", "replaying", "rejected", "unknown"))
-                ),
-                fields=["namespace", "order", "id"],
-                name="deferred_unfinished",
-            ),
+            index=models.Index(fields=["namespace", "line", "id"], name="deferred_line"),
         ),
         migrations.AddIndex(
             model_name="deferredrequest",
-            index=models.Index(fields=["namespace", "status", "due_at"], name="deferred_due"),
+            index=models.Index(fields=["namespace", "status", "breaker", "due_at", "id"], name="deferred_due"),
+        ),
+        migrations.AddIndex(
+            model_name="deferredrequest",
+            index=models.Index(fields=["namespace", "status", "line", "due_at"], name="deferred_due_in_line"),
+        ),
+        migrations.AddIndex(
+            model_name="deferredrequest",
+            index=models.Index(fields=["namespace", "status", "expires_at"], name="deferred_expires"),
         ),
         migrations.AddIndex(
             model_name="deferredrequest",

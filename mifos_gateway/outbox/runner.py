@@ -167,7 +167,7 @@ class Runner:
 
     def _is_due(self) -> bool:
         closed, wary = self._breakers(time.monotonic())
-        return delivery.sendable(clock.now(), [*closed, *wary]).exists()
+        return any(rows.exists() for rows in delivery.sendable(clock.now(), [*closed, *wary]))
 
 
 def _settle(leased: Leased, made: Attempt) -> None:
