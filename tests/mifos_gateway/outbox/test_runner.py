@@ -238,7 +238,7 @@ def test_a_backlog_begins_gently_when_its_circuit_has_closed(
     world: World, accepted: Callable[..., None], mifos: FakeMifos
 ) -> None:
     accepted(100)
-    running = made(world, rate=50)
+    running = made(world, rate=20)
     running.run(seconds=20)
     assert running._pace.rate > 10
     since = world.seconds
@@ -261,7 +261,7 @@ def test_other_breakers_do_not_wait_for_it(world: World, accepted: Callable[...,
 def test_who_fails_slows_all_down(world: World, accepted: Callable[..., None], mifos: FakeMifos) -> None:
     accepted(100)
     mifos.behaviour = MifosTimeout("slow", sent="unknown")
-    made(world, rate=50).run(seconds=30)
+    made(world, rate=20).run(seconds=30)
     assert max(world.per_second().values()) <= 2
 
 
