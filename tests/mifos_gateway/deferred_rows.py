@@ -32,6 +32,7 @@ def deferred(order: str = "", *, status: str = "queued", ago: float = 0, body: b
         "payload": intake.sealed({"Content-Type": "application/json"}, body),
         "status": status,
         "created_at": accepted,
+        "time_to_live": timedelta(hours=1),
         "expires_at": accepted + timedelta(hours=1),
         "due_at": accepted,
         "ended_at": None if status in ("queued", "replaying") else accepted,
