@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, When
 
 from breaker import conf as breaker_conf
 from breaker.fallbacks import FailFast
@@ -25,15 +25,28 @@ from mifos_gateway import conf, database, guard, idempotency, vault
 from mifos_gateway.errors import GatewayError
 from mifos_gateway.models import DeferredAttempt, DeferredRequest
 from mifos_gateway.outbox import clock, intake
-from mifos_gateway.outbox.desk import UNFINISHED, WAITING_ONES, of_namespace
+from mifos_gateway.outbox.desk import WAITING_ONES, of_namespace
 from mifos_gateway.outbox.outcomes import Verdict, of_answer, of_error
 
 log = logging.getLogger("gateway")
 
 Status = DeferredRequest.Status
+FRONT = 200
+"""So many are looked at before it is asked for the heads of all lines."""
 UNREADABLE_PAUSE = 60.0
 """Seconds until a payload is looked at again whose key is not among the settings': they may be mended."""
 _FAIL_FAST = FailFast()
+
+# From one name to the next by the index, however many rows have it. PostgreSQL and SQLite both stop at the limit.
+_NAMES = """
+WITH RECURSIVE names (name) AS (
+    SELECT min({column}) FROM {table} WHERE {rows} AND {column} > %(after)s
+    UNION ALL
+    SELECT (SELECT min({column}) FROM {table} WHERE {rows} AND {column} > name) FROM names WHERE name IS NOT NULL
+)
+SELECT name, (SELECT min(id) FROM {table} WHERE {rows} AND {column} = name)
+FROM names WHERE name IS NOT NULL LIMIT %(most)s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +81,67 @@ def lease(now: datetime, *, limit: int, breakers: Collection[str]) -> list[Lease
     if limit < 1 or not breakers:
         return []
     moment = time.monotonic()  # before the database is waited for: we must not believe in a lease for longer than it
-    rows = sendable(now, breakers).order_by("pk")
     skip = connection.features.has_select_for_update_skip_locked
     found: list[Leased] = []
     with transaction.atomic():
-        for row in rows.select_for_update(skip_locked=skip, of=("self",))[:limit]:
-            if one := _lease(row, now, moment):
-                found.append(one)
+        for rows in sendable(now, breakers):
+            for row in rows.select_for_update(skip_locked=skip, of=("self",))[: limit - len(found)]:
+                if one := _lease(row, now, moment):
+                    found.append(one)
+            if len(found) == limit:
+                break
     return found
 
 
-def sendable(now: datetime, breakers: Collection[str]) -> QuerySet[DeferredRequest]:
-    """What is due: the first of each order, and of nobody who was revoked."""
-    before = DeferredRequest.objects.filter(
-        UNFINISHED, namespace=OuterRef("namespace"), order=OuterRef("order"), pk__lt=OuterRef("pk")
-    )
-    return (
-        of_namespace()
-        .filter(status=Status.QUEUED, due_at__lte=now, expires_at__gt=now, breaker__in=breakers, tenant=tenant())
-        .filter(Q(consumer=None) | Q(consumer__revoked_at=None))
-        .filter(Q(order="") | ~Exists(before))
-    )
+def sendable(now: datetime, breakers: Collection[str]) -> Iterator[QuerySet[DeferredRequest]]:
+    """What is due, part by part: the first of each order, and of nobody who was revoked."""
+    is_due = Q(status=Status.QUEUED, due_at__lte=now, breaker__in=breakers, tenant=tenant())
+    is_due &= Q(consumer=None) | Q(consumer__revoked_at=None)
+    line = DeferredRequest.objects.filter(namespace=OuterRef("namespace"), line=OuterRef("order")).order_by("pk")
+    is_first = Q(order="") | Q(pk=Subquery(line.values("pk")[:1]))
+    for candidates in _candidates(of_namespace().filter(is_due), breakers):
+        rows = DeferredRequest.objects.filter(is_first, pk__in=candidates).order_by("due_at", "pk")
+        yield _checked(rows, is_due & Q(expires_at__gt=now))
+
+
+def _candidates(due: QuerySet[DeferredRequest], breakers: Collection[str]) -> Iterator[list[int]]:
+    """Primary keys: of what has been due for longest; where that is many, of what may be due behind them too.
+
+    For they may all stand in line behind one that is held up, and to ask that of each of many takes long.
+    """
+    keys = due.order_by("due_at", "pk").values_list("pk", flat=True)
+    longest: list[int] = []
+    is_all = True
+    for breaker, _ in _first("breaker", status=Status.QUEUED):
+        if breaker in breakers:
+            found = keys.filter(breaker=breaker)[:FRONT]
+            longest += found
+            is_all = is_all and len(found) < FRONT
+    if longest:
+        yield longest
+    if not is_all:
+        yield list(due.filter(line="").order_by("due_at").values_list("pk", flat=True)[:FRONT])
+        line: str | None = ""
+        while line is not None:
+            heads = _first("line", after=line)
+            yield [pk for _, pk in heads]
+            line = heads[-1][0] if len(heads) == FRONT else None
+
+
+def _first(column: str, *, after: str = "", **of: str) -> list[tuple[str, int]]:
+    """The first row of each value of a column that comes after this one, of at most so many; by an index."""
+    of["namespace"] = breaker_conf.namespace()
+    rows = " AND ".join(f"{name} = %({name})s" for name in of)
+    sql = _NAMES.format(table=DeferredRequest._meta.db_table, column=column, rows=rows)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, {**of, "after": after, "most": FRONT})
+        found: list[tuple[str, int]] = cursor.fetchall()
+        return found
+
+
+def _checked(rows: QuerySet[DeferredRequest], condition: Q) -> QuerySet[DeferredRequest]:
+    """Those of few rows for which it holds. As a CASE: a database without figures would take an index for it."""
+    return rows.alias(holds=Case(When(condition, then=True), default=False)).filter(holds=True)
 
 
 def _lease(row: DeferredRequest, now: datetime, moment: float) -> Leased | None:
@@ -140,12 +193,14 @@ def recover(now: datetime) -> int:
     return len(rows)
 
 
-def expire(now: datetime) -> int:
+def expire(now: datetime, *, everywhere: bool = False) -> int:
     """End those whose time to live has passed: expired, or unknown where MIFOS perhaps has them.
 
-    Of all namespaces: nobody may be left who would look after another's.
+    `everywhere`: of other namespaces too, which nobody may be left to look after.
     """
-    late = DeferredRequest.objects.filter(status=Status.QUEUED, expires_at__lte=now)
+    late = (DeferredRequest.objects.all() if everywhere else of_namespace()).filter(
+        status=Status.QUEUED, expires_at__lte=now
+    )
     unknown = late.filter(perhaps_sent=True).update(status=Status.UNKNOWN, ended_at=now)
     expired = late.filter(perhaps_sent=False).update(status=Status.EXPIRED, ended_at=now)
     if unknown or expired:

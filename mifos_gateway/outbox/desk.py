@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 
 from breaker import conf as breaker_conf
 from mifos_gateway import conf, vault
-from mifos_gateway.models import DeferredAttempt, DeferredRequest, UsedKey
+from mifos_gateway.models import UNFINISHED, DeferredAttempt, DeferredRequest, UsedKey
 from mifos_gateway.outbox import clock
 
 Status = DeferredRequest.Status
@@ -24,10 +24,8 @@ RETRIED = (*STUCK, Status.EXPIRED)
 CANCELLED = (Status.QUEUED, *STUCK)
 """What may be: such as is not being sent, and has not ended well or by time."""
 WAITING_ONES = Q(status__in=WAITING)
-UNFINISHED = Q(status__in=(*WAITING, *STUCK), released_at=None)
-"""What holds up its order: one that ended badly does until it is cancelled or released."""
 BLOCKING = Q(status__in=STUCK, released_at=None) & ~Q(order="")
-"""Of those the ones that stay so until somebody decides."""
+"""What holds up its order until somebody decides."""
 UNSEEN = Q(status=Status.UNKNOWN, released_at=None)
 _PURGED_AT_ONCE = 500
 
@@ -50,7 +48,7 @@ def ahead(namespace: Any, order: Any, *, before: Any = None) -> QuerySet[Deferre
 
     Values, or expressions of a query around this one.
     """
-    found = DeferredRequest.objects.filter(UNFINISHED, namespace=namespace, order=order).order_by("pk")
+    found = DeferredRequest.objects.filter(namespace=namespace, line=order).order_by("pk")
     return found if before is None else found.filter(pk__lt=before)
 
 

@@ -92,6 +92,7 @@ class Runner:
             if moment >= self._purges_at:
                 self._purges_at = moment + PURGE
                 delivery.warn_of_strangers()
+                delivery.expire(now, everywhere=True)
                 desk.purge(now)
         closed, wary = self._breakers(moment)
         free, allowed = self.threads - len(self._busy), self._pace.allowed(moment)
@@ -174,7 +175,7 @@ class Runner:
 
     def _is_due(self) -> bool:
         closed, wary = self._breakers(time.monotonic())
-        return delivery.sendable(clock.now(), [*closed, *wary]).exists()
+        return any(rows.exists() for rows in delivery.sendable(clock.now(), [*closed, *wary]))
 
 
 def _settle(leased: Leased, made: Attempt) -> None:

@@ -210,9 +210,9 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(folder: Path, redis_url: str) -> Iterator[Site]:
+def site(folder: Path, redis_url: str, **environ: str) -> Iterator[Site]:
     upstream = free_port()
-    made = Site(folder=folder, environ=_environ(folder, redis_url, upstream), children=[])
+    made = Site(folder=folder, environ=_environ(folder, redis_url, upstream) | environ, children=[])
     command = [sys.executable, str(SERVED / "upstream.py"), str(upstream)]
     try:
         made.children.append(Child("upstream", command, made.environ))

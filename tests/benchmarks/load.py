@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 TRIES = 500
-GOOD = b"HTTP/1.1 200 "
+GOOD = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +29,22 @@ class Pressed:
     latencies: list[float]
 
 
-def presser(port: int, request: bytes, connections: int, workers: Sequence[int]) -> Generator[Any, Any, None]:
-    """A role: opens its connections, and presses for as many seconds as it is told. Each answer must be a 200."""
-    sockets = spread(port, request, connections, workers)
+def presser(
+    port: int, request: bytes, connections: int, workers: Sequence[int], status: int = GOOD
+) -> Generator[Any, Any, None]:
+    """A role: opens its connections, and presses for as many seconds as it is told. Each answer has this status."""
+    sockets = spread(port, request, connections, workers, status)
     poll = select.epoll()
     for number in sockets:
         poll.register(number, select.EPOLLIN)
     seconds = yield "ready"
     while seconds:
-        seconds = yield _press(sockets, poll, request, seconds)
+        seconds = yield _press(sockets, poll, request, seconds, status)
 
 
-def _press(sockets: dict[int, socket.socket], poll: select.epoll, request: bytes, seconds: float) -> Pressed:
+def _press(
+    sockets: dict[int, socket.socket], poll: select.epoll, request: bytes, seconds: float, status: int
+) -> Pressed:
     """Each connection sends its next request when the answer is there; ends when all answers are."""
     now, clock, latencies, sent_at = 0.0, time.perf_counter, [], {}
     began = clock()
@@ -49,7 +53,7 @@ def _press(sockets: dict[int, socket.socket], poll: select.epoll, request: bytes
         sock.sendall(request)
     while sent_at:
         for number, _ in poll.poll(30):
-            take_answer(sockets[number])
+            take_answer(sockets[number], status)
             now = clock()
             latencies.append(now - sent_at.pop(number))
             if now - began < seconds:
@@ -58,9 +62,9 @@ def _press(sockets: dict[int, socket.socket], poll: select.epoll, request: bytes
     return Pressed(requests=len(latencies), wall=now - began, latencies=latencies)
 
 
-def take_answer(sock: socket.socket) -> None:
+def take_answer(sock: socket.socket, status: int = GOOD) -> None:
     answer = sock.recv(65536)
-    if not answer.startswith(GOOD):
+    if not answer.startswith(b"HTTP/1.1 %d " % status):
         raise AssertionError(f"a call went wrong: {answer[:500]!r}")
     head, _, body = answer.partition(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n", 1)[0])
@@ -68,14 +72,16 @@ def take_answer(sock: socket.socket) -> None:
         body += sock.recv(65536)
 
 
-def spread(port: int, request: bytes, connections: int, workers: Sequence[int]) -> dict[int, socket.socket]:
+def spread(
+    port: int, request: bytes, connections: int, workers: Sequence[int], status: int = GOOD
+) -> dict[int, socket.socket]:
     of_worker: dict[int, list[socket.socket]] = {pid: [] for pid in workers}
     share = -(-connections // len(workers))
     for _ in range(TRIES):
         sock = socket.create_connection(("127.0.0.1", port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(request)
-        take_answer(sock)
+        take_answer(sock, status)
         held = of_worker[_holder(sock, workers)]
         if len(held) < share and sum(map(len, of_worker.values())) < connections:
             held.append(sock)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import gateway, kept, plan
+from tests.benchmarks import deferred, gateway, kept, plan
 from tests.benchmarks.course import Book
 
 CHECKOUT = Path(__file__).parents[2]
@@ -14,9 +14,10 @@ LEFT_OUT = {
     *("closed-8", "closed-32", "rejected-1", "rejected-32", "status-1000"),
     *("trip-spin", "trip-hearer", "deadline-headers"),
     *(f"traffic-{kind}-{rate}" for kind in ("success", "rejected") for rate in (300, 1_000)),
-    *(course.name for course in gateway.COURSES),
+    *(course.name for course in (*gateway.COURSES, *deferred.COURSES)),
 }
-"""Others of their kind run: these differ by a number. The gateway's have a run of their own."""
+"""Others of their kind run: these differ by a number. The gateway's and those of deferred
+writes have runs of their own."""
 PATIENCE = 280
 """Seconds; it takes 20, and 75 on a machine with ten other things to do."""
 COURSES = [course for course in plan.COURSES if course.name not in LEFT_OUT]

@@ -422,7 +422,7 @@ def may(group: str) -> set[str]:
 
 
 def test_the_groups_are_made() -> None:
-    migration = importlib.import_module("mifos_gateway.migrations.0006_deferred_groups")
+    migration = importlib.import_module("mifos_gateway.migrations.0005_deferred_groups")
     Group.objects.all().delete()
     Permission.objects.filter(content_type__app_label="mifos_gateway", content_type__model="deferredrequest").delete()
     for _ in range(2):

@@ -18,13 +18,22 @@ ANSWER = (
 
 
 class Peer(asyncio.Protocol):
-    """Requests without a body, each in one piece."""
+    """Requests one after the other: those that only read each in one piece."""
+
+    held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if not data.startswith(b"GET "):
+            self.held += data
+            head, ends, body = self.held.partition(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
+            if not ends or len(body) < length:
+                return
+            self.held = b""
         self.transport.write(ANSWER + BODY)
 
 

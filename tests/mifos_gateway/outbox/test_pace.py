@@ -65,8 +65,12 @@ def test_a_burst_does_not_make_it_rise_faster() -> None:
     pace = Pace(1000, 0.0)
     for _ in range(1000):
         pace.went_well(1.5)
-    assert pace.rate == 1.5 * pace.first
+    assert pace.rate == 1.5 * 50
 
 
-def test_who_may_send_many_begins_with_a_twentieth() -> None:
-    assert [Pace(most, 0.0).rate for most in (0.5, 20, 1000)] == [0.5, 1, 50]
+def test_it_begins_with_a_twentieth_of_a_high_rate_and_is_at_the_top_as_soon() -> None:
+    for most in (20, 400):
+        pace = Pace(most, 0.0)
+        assert pace.rate == most / 20
+        sent(pace, 0, 10)
+        assert pace.rate == most

@@ -30,7 +30,7 @@ def make_groups(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("mifos_gateway", "0005_keys_and_lives"),
+        ("mifos_gateway", "0004_deferred"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
     ]
