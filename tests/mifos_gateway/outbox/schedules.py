@@ -393,6 +393,7 @@ class Schedule(RuleBasedStateMachine):
         for uid, one in list(self.accepted.items()):
             row = DeferredRequest.objects.get(pk=one.pk)
             holds_up = row.order and row.status in UNFINISHED and row.released_at is None
+            holds_up = holds_up or (row.status == "unknown" and row.released_at is None)  # until somebody has looked
             if row.ended_at is not None and row.ended_at < ended_before and not holds_up:
                 del self.accepted[uid]
         assert desk.purge(self.now()) >= 0
