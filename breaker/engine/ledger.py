@@ -23,6 +23,9 @@ LATE_MS = 15_000
 """The same for counts that no window reaches any more, which only history waits for."""
 LATE_AT_MOST = 20_000
 
+NOTED_AT_MOST = 100_000
+"""What is noted between two beats; where there is no beat, what is older is forgotten."""
+
 STORE = "@store"
 """The book of what the shared store has cost (no breaker's name begins so)."""
 LOST = "lost"
@@ -52,7 +55,7 @@ class Ledger:
         self._unsent: Owed = {}
         self._unkept: Owed = {}
         self._late: Owed = {}
-        self._noted: deque[tuple[str, str, int]] = deque()
+        self._noted: deque[tuple[str, str, int]] = deque(maxlen=NOTED_AT_MOST)
         self._books: dict[str, Tally] = {}
         self.send = True
         """Whether a shared store is to have the counts."""

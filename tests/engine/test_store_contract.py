@@ -171,6 +171,12 @@ def test_the_histogram_comes_with_a_load(store: Store) -> None:
     assert total(tallies).histogram == {7: 3}
 
 
+def test_who_does_without_histograms_gets_the_counts_alone(store: Store) -> None:
+    push(store, 1, counts=counts(g_s=2, h_7=2), totals={})
+    (tally,) = store.load(["x"], windows=WANTS, histograms=False).records["x"].tallies
+    assert total([tally]).successes == 2
+
+
 def test_a_push_names_the_live_processes(store: Store) -> None:
     push(store, 1, process="q")
     assert push(store, 1, wants=WANTS).live == {"p", "q"}

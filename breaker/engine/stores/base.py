@@ -250,8 +250,14 @@ class Store(Protocol):
 
     def release(self, name: str, token: str) -> None: ...
 
-    def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
-        """Circuits, all seen within UNSEEN_MS or the named; with `windows`, their counts with histogram too.
+    def load(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        windows: Mapping[str, Window] | None = None,
+        histograms: bool = True,
+    ) -> Records:
+        """Circuits, all seen within UNSEEN_MS or the named; with `windows`, their counts too, and their histograms.
 
         A breaker without an entry in `windows` is read by the policy that it was registered with.
         """
@@ -298,8 +304,8 @@ class Store(Protocol):
 
     def stored_minutes(self, marks: Mapping[int, str]) -> None: ...
 
-    # Running totals: what was ever counted of a breaker, or under another name. They are the store's own, and begin anew
-    # with it; who has told of them gives back what he told, and only then are they what they were.
+    # Running totals: what was ever counted of a breaker, or under another name. They are the store's own, and begin
+    # anew with it: who has told of them gives back what he told, and only then are they what they were.
 
     def totals(self, names: Sequence[str]) -> Mapping[str, Tally]:
         """The running totals of those that have been founded."""

@@ -192,7 +192,13 @@ class MemoryStore:
             self._seen.clear()
             self._claims.clear()
 
-    def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
+    def load(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        windows: Mapping[str, Window] | None = None,
+        histograms: bool = True,
+    ) -> Records:
         with self._lock:
             now = self._clock()
             seen = (name for name, (at, _) in self._registered.items() if now - at < UNSEEN_MS)

@@ -228,16 +228,23 @@ class RedisStore:
         return Written(won=bool(won), now=int(now), current=current)
 
     @_guarded
-    def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
+    def load(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        windows: Mapping[str, Window] | None = None,
+        histograms: bool = True,
+    ) -> Records:
         if names is None:
             names = self._names()
         found: dict[str, Record] = {}
         moment, epoch, seq = 0, "", -1
+        kinds = ("counts", "slots") if histograms else ("counts",)
         for some in _portions(names, AT_ONCE) if names else [[]]:
             moment, epoch, first, hashes = self._gather([self._key("circuit", name) for name in some])
             seq = first if seq < 0 else min(seq, first)
             circuits = {name: _record(name, _fields(flat)) for name, flat in zip(some, hashes, strict=True)}
-            found |= circuits if windows is None else self._counted(circuits, windows, moment)
+            found |= circuits if windows is None else self._counted(circuits, windows, moment, kinds)
         return Records(now=moment, epoch=epoch, seq=seq, records=found)
 
     def _names(self) -> list[str]:
@@ -257,13 +264,15 @@ class RedisStore:
             hashes[start : start + len(some)] = _hashes(found, len(some))
         return int(now), _text(epoch), int(seq), hashes
 
-    def _counted(self, circuits: Mapping[str, Record], windows: Mapping[str, Window], now: int) -> dict[str, Record]:
+    def _counted(
+        self, circuits: Mapping[str, Record], windows: Mapping[str, Window], now: int, kinds: Sequence[str]
+    ) -> dict[str, Record]:
         asked = [
             (name, self._key(kind, name, window.width_ms, number))
             for name, record in circuits.items()
             if (window := windows.get(name) or (record.registration and Window.of(record.registration.policy)))
             for number in window.numbers(now)
-            for kind in ("counts", "slots")
+            for kind in kinds
         ]
         tallies: dict[str, list[Tally]] = {name: [] for name in circuits}
         trials = self._trials(circuits, now)
