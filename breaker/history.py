@@ -20,7 +20,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from breaker import conf
 from breaker.engine.stores.base import MINUTE_MS, Event, Store
 from breaker.engine.window import Totals, by_name
-from breaker.models import BreakerEvent, HourSample, MinuteSample, Sample, Series
+from breaker.models import BreakerEvent, HourSample, MinuteSample, RunningTotals, Sample, Series
 
 log = logging.getLogger("breaker")
 
@@ -209,6 +209,7 @@ def prune(now: int) -> int:
             MinuteSample.objects.filter(series__in=series, at__lt=minutes, rolled=True),
             HourSample.objects.filter(series__in=series, at__lt=hours),
             BreakerEvent.objects.filter(at__lt=hours, namespace=conf.namespace()),
+            RunningTotals.objects.filter(at__lt=hours, namespace=conf.namespace()),
         )
     )
     _drop_empty(series)

@@ -127,6 +127,23 @@ class BreakerEvent(models.Model):
         return None if self.duration_ms is None else self.duration_ms / 1000
 
 
+class RunningTotals(models.Model):
+    """What metrics have told of a breaker, or under another name: what the shared store must not fall below."""
+
+    namespace = models.CharField(max_length=200)
+    name = models.CharField(max_length=100)
+    counts = models.JSONField(default=dict)
+    """Fields as breaker.engine.window has them."""
+    at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = (models.UniqueConstraint(fields=("namespace", "name"), name="breaker_totals_once"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Series(models.Model):
     """Whose samples: a breaker's, as counted by one store (a Redis that was emptied counts as another)."""
 

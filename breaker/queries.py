@@ -29,6 +29,8 @@ class Entry:
     snapshot: Snapshot
     standing: Standing
     totals: Totals
+    trials: int
+    """Trial calls that run."""
     now: int
 
     @property
@@ -264,13 +266,14 @@ def _minute(number: int, totals: Totals) -> Minute:
     )
 
 
-def status(names: Sequence[str] | None = None, *, must_share: bool = False) -> Status:
+def status(names: Sequence[str] | None = None, *, must_share: bool = False, percentiles: bool = True) -> Status:
     """All breakers of the cluster that were seen within a day, or the named ones.
 
-    Without the shared store: this process's own, unless `must_share`; then StoreError.
+    Without the shared store: this process's own, unless `must_share`; then StoreError. Who does without `percentiles`
+    is answered sooner.
     """
     sync = registry.sync
-    records, shared = desk.read(sync, names)
+    records, shared = desk.read(sync, names, histograms=percentiles)
     if must_share and not shared:
         raise StoreError(sync.lost_reason or "no shared store is configured (REDIS_URL)")
     # As this process made them, which is how their owner thinks of them; others by name behind.
@@ -305,6 +308,7 @@ def _entry(record: Record, own: SharedCircuitBreaker | None, now: int) -> Entry 
         snapshot=snapshot,
         standing=machine.standing(policy, snapshot, now),
         totals=total(record.tallies),
+        trials=record.trials,
         now=now,
     )
 

@@ -111,6 +111,9 @@ VARIABLES = (
     Variable("GATEWAY_IDEMPOTENCY_DAYS", whole(1, 3660), "7"),
     Variable("GATEWAY_MIFOS_PURGE_DAYS", whole(1, 36600), "30"),
     Variable("GATEWAY_PAYLOAD_KEYS", values.fernet_keys, secret=True),  # default: one from DJANGO_SECRET_KEY
+    # Metrics
+    Variable("METRICS_TOKEN", values.token, secret=True),
+    Variable("METRICS_PUBLIC", boolean),  # default: as DJANGO_DEBUG
     # The log
     Variable("LOG_FORMAT", values.one_of("plain", "json"), "plain"),
     Variable("LOG_LEVEL", values.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),

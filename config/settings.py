@@ -43,6 +43,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "mifos_gateway.middleware.RequestIdMiddleware",
+    "mifos_gateway.tallies.MetricsMiddleware",
     "mifos_gateway.middleware.AccessLogMiddleware",
     "mifos_gateway.middleware.ProbeMiddleware",  # before what judges the host and the scheme
     "django.middleware.security.SecurityMiddleware",
@@ -155,6 +156,8 @@ GATEWAY = {
     "IDEMPOTENCY_DAYS": ENV["GATEWAY_IDEMPOTENCY_DAYS"],
     "MIFOS_PURGE_DAYS": ENV["GATEWAY_MIFOS_PURGE_DAYS"],
     "PAYLOAD_KEYS": ENV["GATEWAY_PAYLOAD_KEYS"],
+    "METRICS_TOKEN": ENV["METRICS_TOKEN"],
+    "METRICS_PUBLIC": DEBUG if ENV["METRICS_PUBLIC"] is None else ENV["METRICS_PUBLIC"],
 }
 # The gateway's own limit answers 413; Django's, which answers 400, must not come before it.
 DATA_UPLOAD_MAX_MEMORY_SIZE = ENV["GATEWAY_MAX_REQUEST_BYTES"]
@@ -178,6 +181,11 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "mifos_gateway.openapi.add_head",
     ],
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "metricsToken": {"type": "http", "scheme": "bearer", "description": "`METRICS_TOKEN`."},
+        }
+    },
     # The sidecar's files instead of a CDN's: the page works without the internet.
     "SWAGGER_UI_DIST": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

@@ -28,6 +28,13 @@ def username(value: str) -> str:
     return text(value)
 
 
+def token(value: str) -> str:
+    """What a caller sends as Bearer."""
+    if not re.fullmatch(r"[A-Za-z0-9._~+/-]{16,}=*", value):
+        raise ValidationError("16 or more of A-Z a-z 0-9 . _ ~ + / - are allowed (try `openssl rand -hex 32`)")
+    return value
+
+
 def boolean(value: str) -> bool:
     word = value.strip().lower()
     if word not in TRUE | FALSE:

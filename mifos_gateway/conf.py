@@ -42,6 +42,8 @@ class GatewaySettings:
     idempotency_days: int = 7  # for so long a key is remembered
     mifos_purge_days: int = 30  # after so many MIFOS forgets keys; no request lives longer
     payload_keys: tuple[str, ...] = ()  # Fernet's; see mifos_gateway.vault
+    metrics_token: str | None = field(default=None, repr=False)
+    metrics_public: bool = False
 
 
 @cache

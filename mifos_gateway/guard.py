@@ -30,6 +30,7 @@ from mifos_gateway.errors import (
     raise_if_credentials_rejected,
 )
 from mifos_gateway.refusals import NotCached, ServiceUnavailable
+from mifos_gateway.tallies import count_rejected_credentials
 
 if TYPE_CHECKING:
     import requests
@@ -176,6 +177,7 @@ class Guard:
         except CredentialsRejected:
             mifos = conf.mifos()
             name, tenant = mifos.get(f"{user.upper()}_USERNAME"), mifos.get("TENANT_ID")
+            count_rejected_credentials(user)
             log.error("MIFOS rejects the %s user %r of tenant %r: check its password and rights", user, name, tenant)
             raise
 

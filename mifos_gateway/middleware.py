@@ -9,6 +9,7 @@ from django.template.response import SimpleTemplateResponse
 
 from mifos_gateway import api_errors, exchange, request_id
 from mifos_gateway.exchange import Exchange
+from mifos_gateway.metrics import MetricsView
 from mifos_gateway.probes import LiveView, ReadyView
 from mifos_gateway.routes import METHODS
 
@@ -38,11 +39,11 @@ class RequestIdMiddleware:
 
 
 class ProbeMiddleware:
-    """Answers probes before anything looks at `Host` or scheme: orchestrators ask by address and without TLS."""
+    """Answers probes and Prometheus before anything looks at `Host` or scheme: they ask by address and without TLS."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
-        self.views = {"/livez": LiveView.as_view(), "/readyz": ReadyView.as_view()}
+        self.views = {"/livez": LiveView.as_view(), "/readyz": ReadyView.as_view(), "/metrics": MetricsView.as_view()}
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         view = self.views.get(request.path_info)

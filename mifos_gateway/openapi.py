@@ -354,6 +354,36 @@ livez = extend_schema_view(
     )
 )
 
+_METRICS_ERRORS = {
+    **_PROBE_ERRORS,
+    401: errors(
+        "Neither METRICS_TOKEN as Bearer, nor METRICS_PUBLIC.",
+        error_example("NOT_AUTHENTICATED", "The token METRICS_TOKEN is needed, as in `Authorization: Bearer ...`."),
+    ),
+}
+_METRICS = (
+    "# HELP breaker_state 1 for the state that calls meet\n"
+    "# TYPE breaker_state gauge\n"
+    'breaker_state{breaker="MIFOS-Maker-get",client="maker",method="get",state="closed"} 1\n'
+)
+metrics = extend_schema_view(
+    get=extend_schema(
+        operation_id="metrics",
+        tags=["Probes"],
+        summary="What Prometheus scrapes",
+        description="The cluster's, whichever worker answers; docs/metrics.md has all names.",
+        parameters=[OpenApiParameter("X-Gateway-Error", str, OpenApiParameter.HEADER, response=[401, 405])],
+        responses={
+            (200, media): OpenApiResponse(
+                OpenApiTypes.STR, examples=[OpenApiExample("a breaker", value=_METRICS, response_only=True)]
+            )
+            for media in ("text/plain", "application/openmetrics-text")
+        }
+        | _METRICS_ERRORS,
+        auth=[{"metricsToken": []}, {}],  # type: ignore[list-item]  # drf-spectacular takes what OpenAPI has
+    )
+)
+
 _CHECKS = {"database": "ok", "redis": "ok", "mifos": "ok"}
 readyz = extend_schema_view(
     get=extend_schema(

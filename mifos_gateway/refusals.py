@@ -3,6 +3,7 @@
 GatewayError                     (errors.py has the rest of the tree: what may happen once a call is under way)
 ├── Refusal                      sent: False, always
 │   ├── NotAuthenticated         401 NOT_AUTHENTICATED        no token, or none that is live
+│   ├── MetricsClosed            401 NOT_AUTHENTICATED        the same for metrics, which have a token of their own
 │   ├── Forbidden                403 FORBIDDEN                the wrong client, maker or checker, or a missing scope
 │   ├── RouteDenied              403 ROUTE_DENIED             the route is closed, to all or to this consumer
 │   ├── InvalidPath              400 INVALID_PATH             the path could leave MIFOS's API
@@ -39,6 +40,12 @@ class NotAuthenticated(Refusal):
     code = "NOT_AUTHENTICATED"
     status = 401
     headers = MappingProxyType({"WWW-Authenticate": "Token"})
+
+
+class MetricsClosed(Refusal):
+    code = "NOT_AUTHENTICATED"
+    status = 401
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class Forbidden(Refusal):

@@ -3,6 +3,7 @@
 from django.urls import path, register_converter
 
 from mifos_gateway.deferred_views import DeferredListView, DeferredView, RetryView
+from mifos_gateway.metrics import MetricsView
 from mifos_gateway.probes import LiveView, ReadyView
 from mifos_gateway.views import MifosView
 
@@ -39,4 +40,5 @@ urlpatterns = [
 probe_urlpatterns = [
     path("livez", LiveView.as_view(), name="livez"),
     path("readyz", ReadyView.as_view(), name="readyz"),
+    path("metrics", MetricsView.as_view(), name="metrics"),
 ]

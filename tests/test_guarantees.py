@@ -12,9 +12,10 @@ from tests.named import is_there
 HERE = Path(__file__).parent
 DESIGN = HERE.parent / "docs" / "design"
 PAGE = DESIGN / "guarantees.md"
+METRICS = HERE.parent / "docs" / "metrics.md"
 
 
-@pytest.mark.parametrize(("page", "at_least"), [(PAGE, 60), (DESIGN / "history.md", 10)])
+@pytest.mark.parametrize(("page", "at_least"), [(PAGE, 60), (DESIGN / "history.md", 10), (METRICS, 9)])
 def test_each_test_that_a_page_names_is_there(page: Path, at_least: int) -> None:
     """`::test_x` stands for one of the file named before it."""
     missing, file, named = [], "", 0

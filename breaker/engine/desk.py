@@ -96,18 +96,18 @@ def _insist(sync: Sync, store: Store, write: Write, deadline: float) -> tuple[Wr
                 time.sleep(AGAIN)
 
 
-def read(sync: Sync, names: Sequence[str] | None = None) -> tuple[Records, bool]:
+def read(sync: Sync, names: Sequence[str] | None = None, *, histograms: bool = True) -> tuple[Records, bool]:
     """Circuits with their windows, and whether they are the cluster's (after sending what was counted here) or this
-    process's alone."""
+    process's alone. `histograms`: of latencies too, which are the greater part."""
     windows = {circuit.name: Window.of(circuit.policy) for circuit in list(sync.circuits.values())}
     asks = sync.sharing or not sync.started  # a command asks for itself, without joining
     if sync.shared is not None and asks:
         try:
             if sync.sharing:
                 sync.flush()
-            found = sync.shared.load(names, windows=windows)
+            found = sync.shared.load(names, windows=windows, histograms=histograms)
             unseen = [name for name in windows if name not in found.records] if names is None else []
-            more = sync.shared.load(unseen, windows=windows).records if unseen else {}
+            more = sync.shared.load(unseen, windows=windows, histograms=histograms).records if unseen else {}
             return dataclasses.replace(found, records={**found.records, **more}), True
         except StoreError as error:
             sync.lose(str(error))

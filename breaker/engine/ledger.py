@@ -14,7 +14,7 @@ from typing import Protocol
 
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import MINUTE_MS, MINUTES_KEPT_MS, Bucket
-from breaker.engine.window import Settled, Tally, merge, named, tally
+from breaker.engine.window import Outcome, Settled, Tally, merge, named, running, tally
 
 COARSE_MS = 250
 """Counts that wait are kept in steps of this, at most."""
@@ -22,6 +22,14 @@ COARSE_MS = 250
 LATE_MS = 15_000
 """The same for counts that no window reaches any more, which only history waits for."""
 LATE_AT_MOST = 20_000
+
+NOTED_AT_MOST = 100_000
+"""What is noted between two beats; where there is no beat, what is older is forgotten."""
+
+STORE = "@store"
+"""The book of what the shared store has cost (no breaker's name begins so)."""
+LOST = "lost"
+"""Calls whose counts were given up."""
 
 Owed = dict[tuple[str, int, int], Tally]
 """(breaker, bucket width in ms, monotonic ms) to what was counted then; width 0: for history alone."""
@@ -47,6 +55,8 @@ class Ledger:
         self._unsent: Owed = {}
         self._unkept: Owed = {}
         self._late: Owed = {}
+        self._noted: deque[tuple[str, str, int]] = deque(maxlen=NOTED_AT_MOST)
+        self._books: dict[str, Tally] = {}
         self.send = True
         """Whether a shared store is to have the counts."""
 
@@ -75,6 +85,24 @@ class Ledger:
                 if self.send:
                     merge(self._unsent.setdefault(where, {}), counted)
 
+    def note(self, book: str, field: str, count: int = 1) -> None:
+        """Count something beside what circuits count, into the running totals of that name. Takes no lock."""
+        self._noted.append((book, field, count))
+
+    def bind(self) -> None:
+        """Sum what was noted."""
+        with self._lock:
+            for _ in range(len(self._noted)):
+                book, field, count = self._noted.popleft()
+                merge(self._books.setdefault(book, {}), {field: count})
+
+    def books(self) -> dict[str, Tally]:
+        """All that was noted since the last time, by book."""
+        self.bind()
+        with self._lock:
+            books, self._books = self._books, {}
+        return books
+
     def to_send(self) -> Owed:
         """All that the shared store has not been given."""
         with self._lock:
@@ -96,7 +124,14 @@ class Ledger:
             for where in list(self._late):
                 if where[2] >= moment - MINUTES_KEPT_MS and len(self._late) <= LATE_AT_MOST:
                     break
-                del self._late[where]
+                self._give_up(where[0], self._late.pop(where))
+
+    def _give_up(self, name: str, counted: Tally) -> None:
+        """Running totals need no time, so that in them nothing is lost."""
+        totals = running(counted)
+        merge(self._books.setdefault(name, {}), totals)
+        lost = sum(totals.get(outcome.value, 0) for outcome in Outcome)
+        merge(self._books.setdefault(STORE, {}), {LOST: lost})
 
 
 def bucketed(owed: Owed, offset: int) -> dict[Bucket, Tally]:
@@ -114,3 +149,11 @@ def by_minute(owed: Owed, offset: int) -> dict[int, Tally]:
     for (name, _, moment), counted in owed.items():
         merge(minutes.setdefault((moment + offset) // MINUTE_MS, {}), named(name, counted))
     return minutes
+
+
+def totalled(owed: Owed) -> dict[str, Tally]:
+    """By breaker alone, as running totals have it."""
+    totals: dict[str, Tally] = {}
+    for (name, _, _), counted in owed.items():
+        merge(totals.setdefault(name, {}), running(counted))
+    return totals

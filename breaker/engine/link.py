@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from breaker.engine.ledger import Counted, Ledger, Owed, bucketed, by_minute
+from breaker.engine.ledger import Counted, Ledger, Owed, bucketed, by_minute, totalled
 from breaker.engine.stores.base import Bucket, Push, Pushed, Store, Window
 from breaker.engine.stores.memory import MemoryStore
-from breaker.engine.window import Tally, Totals, total
+from breaker.engine.window import Tally, Totals, merge, total
 
 CLOCK_STEP_MS = 500
 """A difference to the store's clock above this is a step, not jitter."""
@@ -28,6 +28,7 @@ class _Counts:
 
     buckets: dict[Bucket, Tally]
     minutes: dict[int, Tally]
+    totals: dict[str, Tally]
 
 
 class Link:
@@ -49,6 +50,8 @@ class Link:
         self.process = process
         self.local = MemoryStore(self.now)
         self.pushed_at = float("-inf")
+        self.round_trip: float | None = None
+        """Seconds that the last push to the shared store took; None before the first."""
         self.longest_window_ms = 60_000
         self._monotonic = monotonic
         self._circuits = circuits
@@ -58,6 +61,7 @@ class Link:
         self._offset = offset
         self._ledger = Ledger(host=self._host, process=process, monotonic=monotonic)
         self._ledger.send = shared is not None
+        self.note = self._ledger.note
         self._sequence = self._local_sequence = 0
         self._inflight: deque[tuple[int, _Counts]] = deque()
         self._pushing = threading.RLock()
@@ -79,12 +83,15 @@ class Link:
     def drain(self, only: Iterable[Counted] | None = None) -> None:
         """Take what the calls have left in the deques of all circuits, or of these."""
         self._ledger.drain(list(self._circuits()) if only is None else only)
+        if only is None:
+            self._ledger.bind()
 
     def keep(self, wants: Mapping[str, Window] | None = None) -> Pushed:
         """Give the memory store what was drained."""
         with self._keeping:  # to the end: what overtakes would have the store take this for applied before
             self._local_sequence += 1
-            counts = self._counts(self._ledger.to_keep(), history=self.shared is None)
+            alone = self.shared is None  # else all that lasts is the shared store's
+            counts = self._counts(self._ledger.to_keep(), lasts=alone, books=self._ledger.books() if alone else {})
             return self.local.push(self._composed(self._local_sequence, counts, wants=wants))
 
     def own_totals(self, circuit: Counted) -> Totals:
@@ -103,9 +110,12 @@ class Link:
         with self._pushing:
             self.drain(only)
             owed = list(self._ledger.to_send().items())
+            books = self._ledger.books() if only is None else {}  # they have time, and who asks for some has none
             for start in range(0, max(1, len(owed)), AT_ONCE):
                 self._sequence += 1
-                self._inflight.append((self._sequence, self._counts(dict(owed[start : start + AT_ONCE]))))
+                counts = self._counts(dict(owed[start : start + AT_ONCE]), books=books)
+                self._inflight.append((self._sequence, counts))
+                books = {}
             while len(self._inflight) > 1:
                 self._push(*self._inflight[0])
             return self._push(*self._inflight[0], answers=answers, wants=wants)
@@ -113,14 +123,20 @@ class Link:
     def probe(self) -> Pushed:
         """Push only what is in flight, if anything: does the store answer? Raises StoreError."""
         with self._pushing:
-            return self._push(*self._inflight[0]) if self._inflight else self._push(self._sequence, _Counts({}, {}))
+            return self._push(*self._inflight[0]) if self._inflight else self._push(self._sequence, _Counts({}, {}, {}))
 
     def forget_old(self) -> None:
         """While the store is away: drop counts that no window reaches any more."""
         self._ledger.forget_before(int(self._monotonic() * 1000) - self._keep_ms())
 
-    def _counts(self, owed: Owed, *, history: bool = True) -> _Counts:
-        return _Counts(bucketed(owed, self._offset), by_minute(owed, self._offset) if history else {})
+    def _counts(self, owed: Owed, *, books: Mapping[str, Tally], lasts: bool = True) -> _Counts:
+        """`lasts`: for history and running totals too."""
+        if not lasts:
+            return _Counts(bucketed(owed, self._offset), {}, {})
+        totals = totalled(owed)
+        for book, fields in books.items():
+            merge(totals.setdefault(book, {}), fields)
+        return _Counts(bucketed(owed, self._offset), by_minute(owed, self._offset), totals)
 
     def _push(
         self,
@@ -136,6 +152,7 @@ class Link:
         if self._inflight and self._inflight[0][0] == sequence:
             self._inflight.popleft()
         self.pushed_at = self._monotonic()
+        self.round_trip = self.pushed_at - before
         self._learn(pushed.now, before)
         return pushed
 
@@ -152,6 +169,7 @@ class Link:
             sequence=sequence,
             counts=counts.buckets,
             minutes=counts.minutes,
+            totals=counts.totals,
             host=self._host,
             followed=self._followed(),
             keep_ms=self._keep_ms(),

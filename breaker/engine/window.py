@@ -9,6 +9,13 @@ What the stores keep is a flat tally of integers per breaker and bucket, so that
 
 The decision sums one generation, the report sums them all. History needs neither generations nor witnesses, and keeps
 what all breakers counted in a minute in one tally, each field with its breaker's name: s|<name>, h|<index>|<name>.
+
+Running totals, which are never reset, have neither as well, and a coarser histogram:
+
+    s f t r b u             as above, of all generations
+    h|<index>               calls whose latency is of that step of DURATIONS
+    x|<state>|<state>       changes from one state to another
+    o                       milliseconds spent open
 """
 
 from __future__ import annotations
@@ -44,6 +51,12 @@ _SLOTS = SLOT + "|"
 RELATIVE_ERROR = 0.01
 """A percentile is at most this fraction off the true latency: logarithmic slots, as in DDSketch (Masson, 2019)."""
 
+DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds, in seconds, of the steps of a running total's histogram; one more step has what took longer."""
+
+OPEN_MS = "o"
+CHANGES = "x"
+
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _SHORTEST = 1e-5  # seconds; what is quicker shares one slot
 _LONGEST = 1e5
@@ -58,6 +71,10 @@ def slot(seconds: float) -> int:
 def slot_seconds(index: int) -> float:
     """The latency that stands for a slot: within RELATIVE_ERROR of all that fell into it."""
     return _SHORTEST if index <= 0 else float(2 * _SHORTEST * _GAMMA**index / (_GAMMA + 1))
+
+
+_STEPS = [bisect_left(DURATIONS, slot_seconds(index)) for index in range(len(_BOUNDS) + 1)]
+"""The step of DURATIONS that each slot falls into, within RELATIVE_ERROR."""
 
 
 @dataclass(slots=True)
@@ -193,6 +210,23 @@ def named(name: str, counted: Mapping[str, int]) -> Tally:
         elif kind in _SUMS:
             merge(fields, {f"{kind}|{name}": count})
     return fields
+
+
+def running(counted: Mapping[str, int]) -> Tally:
+    """A breaker's tally as its running totals have it."""
+    fields: Tally = {}
+    for key, count in counted.items():
+        owner, _, kind = key.partition("|")
+        if owner == SLOT:
+            merge(fields, {f"{SLOT}|{_STEPS[int(kind)]}": count})
+        elif kind in _SUMS:
+            merge(fields, {kind: count})
+    return fields
+
+
+def step(seconds: float) -> str:
+    """The field of a running total's histogram that a latency falls into."""
+    return f"{SLOT}|{bisect_left(DURATIONS, seconds)}"
 
 
 def by_name(counted: Mapping[str, int]) -> dict[str, Totals]:

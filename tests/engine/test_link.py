@@ -367,3 +367,91 @@ def test_a_process_that_shares_keeps_no_history_of_its_own() -> None:
         wire.link.drain()
         wire.link.keep()
         assert bool(wire.link.local.due_minutes()) is not shared
+
+
+def test_running_totals_get_what_the_window_gets() -> None:
+    wire = Wire()
+    wire.count("s", times=2)
+    wire.count("r")
+    wire.link.flush()
+    assert wire.store.pushes[-1].totals == {"x": {"s": 2, "r": 1, "u": 1_000_000, "h|6": 2}}
+
+
+def test_what_is_noted_goes_with_the_next_push_of_all() -> None:
+    wire = Wire()
+    wire.link.note("@book", "a")
+    wire.link.note("@book", "a", 2)
+    wire.link.flush(only=[])
+    wire.link.flush()
+    wire.link.flush()
+    assert [push.totals for push in wire.store.pushes] == [{}, {"@book": {"a": 3}}, {}]
+
+
+def test_what_is_noted_makes_no_haste() -> None:
+    wire = Wire()
+    wire.link.note("@book", "a")
+    wire.link.drain()
+    assert not wire.link.owing
+
+
+def test_what_was_noted_goes_once_when_its_answer_was_lost() -> None:
+    wire = Wire()
+    wire.link.note("@book", "a")
+    wire.lose_the_next_answer()
+    with pytest.raises(StoreError):
+        wire.link.flush()
+    wire.link.flush()
+    wire.store.found({"@book": {}})
+    assert wire.store.totals(["@book"]) == {"@book": {"a": 1}}
+
+
+def test_what_is_noted_goes_with_one_portion_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire("x", "y")
+    monkeypatch.setattr("breaker.engine.link.AT_ONCE", 1)
+    wire.count(name="x")
+    wire.count(name="y")
+    wire.link.note("@book", "a")
+    wire.link.flush()
+    assert [push.totals.get("@book") for push in wire.store.pushes] == [{"a": 1}, None]
+
+
+def test_a_process_without_a_shared_store_keeps_its_own_totals() -> None:
+    wire = Wire(shared=False)
+    wire.count("s")
+    wire.link.note("@book", "a")
+    wire.link.drain()
+    wire.link.keep()
+    wire.link.local.found({"x": {}, "@book": {}})
+    totals = wire.link.local.totals(["x", "@book"])
+    assert (totals["x"]["s"], totals["@book"]) == (1, {"a": 1})
+
+
+def test_a_process_that_shares_keeps_no_totals_of_its_own() -> None:
+    wire = Wire()
+    wire.count("s")
+    wire.link.note("@book", "a")
+    wire.link.drain()
+    wire.link.keep()
+    wire.link.local.found({"x": {}, "@book": {}})
+    assert wire.link.local.totals(["x", "@book"]) == {"x": {}, "@book": {}}
+
+
+def test_totals_lose_nothing_however_long_the_store_is_away() -> None:
+    wire = Wire()
+    wire.count("s", times=3)
+    wire.count("b")
+    wire.link.drain()
+    wire.clock.advance(3 * 3600)
+    wire.link.forget_old()
+    wire.link.flush()
+    (push,) = wire.store.pushes
+    assert push.minutes == {}
+    assert (push.totals["x"]["s"], push.totals["x"]["b"], push.totals["@store"]) == (3, 1, {"lost": 3})
+
+
+def test_a_round_trip_is_measured() -> None:
+    wire = Wire()
+    assert wire.link.round_trip is None
+    wire.store.on_push = lambda: wire.clock.advance(0.25)
+    wire.link.flush()
+    assert wire.link.round_trip == 0.25

@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.retry import Retry
 
-from breaker.engine.machine import Snapshot, newborn
+from breaker.engine.machine import Force, Snapshot, State, newborn
 from breaker.engine.policy import Policy
 from breaker.engine.stores import redis as redis_stores
 from breaker.engine.stores.base import (
@@ -169,6 +169,12 @@ def test_the_histogram_comes_with_a_load(store: Store) -> None:
     push(store, 1, counts=counts(g_s=1, h_7=3))
     tallies = store.load(["x"], windows=WANTS).records["x"].tallies
     assert total(tallies).histogram == {7: 3}
+
+
+def test_who_does_without_histograms_gets_the_counts_alone(store: Store) -> None:
+    push(store, 1, counts=counts(g_s=2, h_7=2), totals={})
+    (tally,) = store.load(["x"], windows=WANTS, histograms=False).records["x"].tallies
+    assert total([tally]).successes == 2
 
 
 def test_a_push_names_the_live_processes(store: Store) -> None:
@@ -354,6 +360,121 @@ def test_a_claim_is_won_once(store: Store) -> None:
     assert [store.claim("tick", milliseconds=60_000) for _ in range(2)] == [True, False]
 
 
+# -- running totals ----------------------------------------------------------------------------------------------------
+
+
+def turned(before: Snapshot | None, state: State, **event: str) -> tuple[Snapshot, dict[str, Any]]:
+    """A circuit in that state, and the event that brought it there."""
+    was = before.state.value if before else State.CLOSED.value
+    after = dataclasses.replace(some(), state=state)
+    return after, {"event": {"from": was, "to": state.value, **event}}
+
+
+def running(store: Store, name: str = "x") -> dict[str, int]:
+    return dict(store.totals([name])[name])
+
+
+def test_nothing_is_told_of_totals_before_they_are_founded(store: Store) -> None:
+    push(store, 1, totals={"x": {"s": 1}})
+    assert store.totals(["x"]) == {}
+
+
+def test_totals_add_up_on_what_was_known(store: Store) -> None:
+    push(store, 1, totals={"x": {"s": 2, "h|3": 2}, "@book": {"a": 1}})
+    store.found({"x": {"s": 40, "f": 1}, "@book": {}})
+    push(store, 2, totals={"x": {"s": 1}})
+    assert store.totals(["x", "@book", "y"]) == {"x": {"s": 43, "f": 1, "h|3": 2}, "@book": {"a": 1}}
+
+
+def test_a_repeated_push_adds_nothing_to_totals(store: Store) -> None:
+    store.found({"x": {}})
+    push(store, 1, totals={"x": {"s": 2}})
+    push(store, 1, totals={"x": {"s": 2}})
+    assert running(store) == {"s": 2}
+
+
+def test_founded_totals_are_raised_to_what_is_known_and_never_lowered(store: Store) -> None:
+    store.found({"x": {"s": 5, "f": 5}})
+    store.found({"x": {"s": 9, "f": 1}})
+    assert running(store) == {"s": 9, "f": 5}
+
+
+def test_a_change_is_counted_once_however_often_it_is_written(store: Store) -> None:
+    store.found({"x": {}})
+    opened, event = turned(None, State.OPEN)
+    write(store, opened, None, **event)
+    write(store, opened, None, **event)
+    assert running(store)["x|CLOSED|OPEN"] == 1
+
+
+def test_a_write_that_is_refused_counts_nothing(store: Store) -> None:
+    store.found({"x": {}})
+    opened, event = turned(None, State.OPEN)
+    write(store, opened, "another", **event)
+    assert running(store) == {}
+
+
+def test_an_act_that_changes_no_state_or_is_applied_again_is_no_change(store: Store) -> None:
+    store.found({"x": {}})
+    first, event = turned(None, State.CLOSED)
+    write(store, first, None, **event)
+    opened, again = turned(first, State.OPEN, again="yes")
+    write(store, opened, first.rev, **again)
+    assert running(store).keys() <= {"o"}
+
+
+def test_the_time_spent_open_grows_and_stands_once_it_is_closed(store: Store) -> None:
+    store.found({"x": {"o": 1_000}})
+    opened, event = turned(None, State.OPEN)
+    write(store, opened, None, **event)
+    time.sleep(0.01)  # the store's own clock
+    while_open = running(store)["o"]
+    closed, event = turned(opened, State.CLOSED)
+    write(store, closed, opened.rev, **event)
+    after = running(store)["o"]
+    time.sleep(0.01)
+    assert 1_010 <= while_open <= after == running(store)["o"] < 6_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "opens"),
+    [
+        ({"state": State.OPEN}, True),
+        ({"state": State.OPEN, "switch": False}, False),
+        ({"state": State.OPEN, "force": Force.CLOSED}, False),
+        ({"force": Force.OPEN}, True),
+        ({"force": Force.OPEN, "switch": False}, False),
+        ({"state": State.HALF_OPEN}, False),
+    ],
+)
+def test_a_circuit_that_is_put_back_open_counts_its_time(store: Store, fields: dict[str, Any], opens: bool) -> None:
+    store.found({"x": {}})
+    write(store, dataclasses.replace(some(), **fields), None)
+    time.sleep(0.005)
+    assert bool(running(store).get("o")) is opens
+
+
+def test_the_time_that_runs_is_not_added_to_what_is_known_twice(store: Store) -> None:
+    store.found({"x": {}})
+    opened, event = turned(None, State.OPEN)
+    write(store, opened, None, **event)
+    time.sleep(0.02)
+    store.found({"x": {"o": 15}})
+    assert 20 <= running(store)["o"] < 35 + 1_000
+    began = time.monotonic()
+    store.found({"x": {"o": 60_000}})
+    assert 60_000 <= running(store)["o"] <= 60_000 + (time.monotonic() - began) * 1000 + 2
+
+
+def test_a_half_open_circuit_says_how_many_trials_run(store: Store) -> None:
+    store.register([Registration(name="x", labels={}, policy=Policy())])
+    half_open = dataclasses.replace(some(), state=State.HALF_OPEN)
+    write(store, half_open, None)
+    before = store.load(windows={}).records["x"].trials
+    lease(store, half_open, "a")
+    assert (before, store.load(windows={}).records["x"].trials) == (0, 1)
+
+
 # -- Redis alone -------------------------------------------------------------------------------------------------------
 
 
@@ -377,7 +498,8 @@ def test_every_key_shares_one_hash_tag_and_the_namespace(redis_store: tuple[Redi
     snapshot = some()
     write(store, snapshot, None)
     lease(store, snapshot, "a")
-    push(store, 1, counts=counts(g_s=1, h_1=1), answers=["c"])
+    push(store, 1, counts=counts(g_s=1, h_1=1), totals={"x": {"s": 1}}, answers=["c"])
+    store.found({"y": {}})
     poll(store, "p", seconds=0)
     assert {key.split(b"}")[0] for key in client.scan_iter()} == {b"breaker:1:{tests"}
 
@@ -590,3 +712,25 @@ def test_minutes_that_nobody_stores_are_forgotten_too(redis_store: tuple[RedisSt
     push(store, 1, minutes={NOW - 126: {"s|x": 1}, NOW: {"s|x": 1}})
     store.register([])
     assert client.zcard("breaker:1:{tests}:minutes") == 1
+
+
+def test_redis_keeps_totals_as_long_as_their_breaker(redis_store: tuple[RedisStore, redis.Redis]) -> None:
+    store, client = redis_store
+    push(store, 1, totals={"x": {"s": 1}})
+    store.found({"y": {"s": 1}})
+    opened, event = turned(None, State.OPEN)
+    write(store, opened, None, name="z", **event)
+    assert all(client.pttl(f"breaker:1:{{tests}}:totals:{name}") > 24 * 3600 * 1000 for name in "xyz")
+    client.pexpire("breaker:1:{tests}:totals:x", 5_000)
+    store.register([Registration(name="x", labels={}, policy=Policy())])
+    assert client.pttl("breaker:1:{tests}:totals:x") > 24 * 3600 * 1000
+    client.flushall()
+    assert store.totals(["x"]) == {}
+
+
+def test_redis_knows_a_repeated_push_for_longer_than_what_it_added_is_kept(
+    redis_store: tuple[RedisStore, redis.Redis],
+) -> None:
+    store, client = redis_store
+    push(store, 1, totals={"x": {"s": 1}})
+    assert client.pttl("breaker:1:{tests}:process:p") > client.pttl("breaker:1:{tests}:totals:x")

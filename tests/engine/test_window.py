@@ -4,7 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breaker.engine.window import RELATIVE_ERROR, Totals, by_name, named, slot, slot_seconds, tally, total
+from breaker.engine.window import (
+    DURATIONS,
+    RELATIVE_ERROR,
+    Totals,
+    by_name,
+    named,
+    running,
+    slot,
+    slot_seconds,
+    step,
+    tally,
+    total,
+)
 
 
 def _tally(*settled: tuple[str, float, str]) -> dict[str, int]:
@@ -133,3 +145,15 @@ def test_history_keeps_counts_by_name_without_generations_and_witnesses() -> Non
     found = by_name(kept | named("MIFOS-Maker-get", {"c|t": 2}))
     assert (found["h"].completed, found["h"].fallbacks, found["h"].histogram) == (4, 1, {12: 4})
     assert (found["MIFOS-Maker-get"].timeouts, found["MIFOS-Maker-get"].histogram) == (2, {})
+
+
+def test_running_totals_have_no_generations_and_no_witnesses() -> None:
+    counted = running(_tally(("old", 0.5, "s"), ("new", 0.2, "f"), ("new", 0.0, "r"), ("new", 0.0, "b")))
+    assert counted == {"s": 1, "f": 1, "r": 1, "b": 1, "u": 700_000, "h|6": 1, "h|5": 1}
+
+
+@given(st.floats(min_value=0, max_value=1e6))
+def test_a_latency_keeps_its_step_but_at_a_bound(seconds: float) -> None:
+    near = [bound for bound in DURATIONS if abs(seconds - bound) <= RELATIVE_ERROR * bound * 2]
+    folded = running(_tally(("g", seconds, "s")))
+    assert near or folded[step(seconds)] == 1

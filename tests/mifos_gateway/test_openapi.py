@@ -62,6 +62,7 @@ def _normal(code: str) -> str:
     [
         ("/livez", "200 405"),
         ("/readyz", "200 405 503"),
+        ("/metrics", "200 401 405"),
         ("/api/v1/circuit-breaker/status", "200 401 405 500"),
         ("/api/v1/circuit-breaker/health", "200 401 405 500 503"),
     ],

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from breaker.engine.machine import Force, Snapshot, State
 from breaker.engine.policy import Policy
-from breaker.engine.window import Tally
+from breaker.engine.window import CHANGES, Tally
 
 LEASE_MS = 2_000
 """A trial's lease without renewal: what a killed worker can cost."""
@@ -88,6 +88,8 @@ class Push:
     """The ids of the calls for counts that this push answers."""
     minutes: Mapping[int, Tally] = field(default_factory=dict)
     """The same counts for history: number of a minute on the store's clock to what all breakers counted in it."""
+    totals: Mapping[str, Tally] = field(default_factory=dict)
+    """And for running totals: breaker, or what else is counted, to its fields."""
     host: str = ""
     followed: int = 0
     """The number of the newest write that the sender has followed."""
@@ -121,6 +123,22 @@ class Write:
     """Refused before this moment."""
     token: str | None = None
     """Refused unless this lease is held; a write drops all leases."""
+
+    @property
+    def change(self) -> str:
+        """The field of the running totals that counts this change of the state that calls meet; "" where there is none.
+        An act that is applied again was counted the first time."""
+        before, after = self.event.get("from"), self.event.get("to")
+        return "" if before == after or "again" in self.event else f"{CHANGES}|{before}|{after}"
+
+    @property
+    def opens(self) -> bool:
+        """Whether calls then meet an open circuit."""
+        if self.event:
+            return self.event.get("to") == State.OPEN.value
+        if self.after.force is not None or self.after.switch is False:
+            return self.after.force is Force.OPEN and self.after.switch is not False
+        return self.after.state is State.OPEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +184,8 @@ class Record:
     snapshot: Snapshot | None
     registration: Registration | None
     tallies: Sequence[Tally] = ()
+    trials: int = 0
+    """Trial calls that hold a lease; read with the windows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,8 +250,14 @@ class Store(Protocol):
 
     def release(self, name: str, token: str) -> None: ...
 
-    def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
-        """Circuits, all seen within UNSEEN_MS or the named; with `windows`, their counts with histogram too.
+    def load(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        windows: Mapping[str, Window] | None = None,
+        histograms: bool = True,
+    ) -> Records:
+        """Circuits, all seen within UNSEEN_MS or the named; with `windows`, their counts too, and their histograms.
 
         A breaker without an entry in `windows` is read by the policy that it was registered with.
         """
@@ -277,6 +303,16 @@ class Store(Protocol):
         """What they counted in these, without histograms."""
 
     def stored_minutes(self, marks: Mapping[int, str]) -> None: ...
+
+    # Running totals: what was ever counted of a breaker, or under another name. They are the store's own, and begin
+    # anew with it: who has told of them gives back what he told, and only then are they what they were.
+
+    def totals(self, names: Sequence[str]) -> Mapping[str, Tally]:
+        """The running totals of those that have been founded."""
+
+    def found(self, known: Mapping[str, Tally]) -> None:
+        """Found running totals on what was known of them before. Where they are founded already, none is lower then
+        than what was known."""
 
     def heartbeats(self) -> Sequence[Worker]:
         """The processes heard of within a minute."""

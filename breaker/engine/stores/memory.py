@@ -33,7 +33,7 @@ from breaker.engine.stores.base import (
     Write,
     Written,
 )
-from breaker.engine.window import SLOT, Tally, merge
+from breaker.engine.window import OPEN_MS, SLOT, Tally, merge
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,6 +68,9 @@ class MemoryStore:
         self._minutes: dict[int, tuple[int, Tally]] = {}
         self._stored: dict[int, str] = {}
         self._workers: dict[str, tuple[int, int, str]] = {}
+        self._totals: dict[str, Tally] = defaultdict(dict)
+        self._open_since: dict[str, int] = {}
+        self._founded: set[str] = set()
 
     def renew_after_fork(self) -> None:
         self._lock = threading.RLock()
@@ -107,6 +110,8 @@ class MemoryStore:
             mark, held = self._minutes.get(number, (0, {}))
             merge(held, more)
             self._minutes[number] = (mark + 1, held)
+        for name, more in push.totals.items():
+            merge(self._totals[name], more)
         for number in [number for number in self._minutes if number < (now - MINUTES_KEPT_MS) // MINUTE_MS]:
             del self._minutes[number]
             self._stored.pop(number, None)
@@ -127,6 +132,7 @@ class MemoryStore:
             self._seq += 1
             after = dataclasses.replace(write.after, seq=self._seq)
             self._circuits[write.name] = after
+            self._total(write, now)
             self._leases.pop(write.name, None)
             self._tell((write.name, after))
             if write.event:
@@ -134,6 +140,14 @@ class MemoryStore:
                 cursor = str(self._happened)
                 self._past.append(Event(cursor=cursor, name=write.name, rev=after.rev, at=now, event=write.event))
             return Written(won=True, now=now, current=after)
+
+    def _total(self, write: Write, now: int) -> None:
+        more = {write.change: 1} if write.change else {}
+        if (since := self._open_since.pop(write.name, None)) is not None:
+            more[OPEN_MS] = max(0, now - since)
+        merge(self._totals[write.name], more)
+        if write.opens:
+            self._open_since[write.name] = now
 
     def _may(self, write: Write, current: Snapshot | None, now: int) -> bool:
         if (current.rev if current else None) != write.expected or not write.not_before <= now <= write.deadline:
@@ -169,6 +183,7 @@ class MemoryStore:
                 merge(both, held)
             self._counts = moved
             self._circuits = {name: shifted(one, milliseconds) for name, one in self._circuits.items()}
+            self._open_since = {name: at + milliseconds for name, at in self._open_since.items()}
             for leases in self._leases.values():
                 for lease in leases.values():
                     lease.until += milliseconds
@@ -177,7 +192,13 @@ class MemoryStore:
             self._seen.clear()
             self._claims.clear()
 
-    def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
+    def load(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        windows: Mapping[str, Window] | None = None,
+        histograms: bool = True,
+    ) -> Records:
         with self._lock:
             now = self._clock()
             seen = (name for name, (at, _) in self._registered.items() if now - at < UNSEEN_MS)
@@ -188,10 +209,14 @@ class MemoryStore:
     def _record(self, name: str, windows: Mapping[str, Window] | None, now: int) -> Record:
         _, registration = self._registered.get(name, (0, None))
         tallies: list[Tally] = []
+        trials = 0
         if windows is not None:
+            trials = len(self._held(name, now))
             window = windows.get(name) or (Window.of(registration.policy) if registration else None)
             tallies = self._window(name, window, now) if window else []
-        return Record(name=name, snapshot=self._circuits.get(name), registration=registration, tallies=tallies)
+        return Record(
+            name=name, snapshot=self._circuits.get(name), registration=registration, tallies=tallies, trials=trials
+        )
 
     def register(self, registrations: Sequence[Registration]) -> None:
         with self._lock:
@@ -229,6 +254,27 @@ class MemoryStore:
         with self._lock:
             self._stored |= marks
 
+    def totals(self, names: Sequence[str]) -> Mapping[str, Tally]:
+        with self._lock:
+            now = self._clock()
+            return {name: self._running(name, now) for name in names if name in self._founded}
+
+    def _running(self, name: str, now: int) -> Tally:
+        running = dict(self._totals.get(name, {}))
+        if (since := self._open_since.get(name)) is not None:
+            merge(running, {OPEN_MS: max(0, now - since)})
+        return running
+
+    def found(self, known: Mapping[str, Tally]) -> None:
+        with self._lock:
+            now = self._clock()
+            for name, before in known.items():
+                held, running = self._totals[name], self._running(name, now)
+                for field, count in before.items():
+                    more = count if name not in self._founded else max(0, count - running.get(field, 0))
+                    merge(held, {field: more})
+                self._founded.add(name)
+
     def heartbeats(self) -> Sequence[Worker]:
         with self._lock:
             now = self._clock()
@@ -243,14 +289,17 @@ class MemoryStore:
     def lease(self, request: LeaseRequest) -> Leased:
         with self._lock:
             now, current = self._clock(), self._circuits.get(request.name)
-            held = {token: one for token, one in self._leases[request.name].items() if 0 < one.until - now <= LEASE_MS}
-            self._leases[request.name] = held
+            held = self._leases[request.name] = self._held(request.name, now)
             mine = current is not None and current.id == request.generation and now <= request.deadline
             granted = mine and (request.token in held or len(held) < request.slots)
             if granted and request.token not in held:
                 longest = now + request.longest_ms
                 held[request.token] = _Lease(min(now + LEASE_MS, longest), longest)
             return Leased(granted=granted, now=now)
+
+    def _held(self, name: str, now: int) -> dict[str, _Lease]:
+        leases = self._leases.get(name, {})
+        return {token: one for token, one in leases.items() if 0 < one.until - now <= LEASE_MS}
 
     def _renew(self, name: str, token: str, now: int) -> None:
         lease = self._leases[name].get(token)

@@ -13,6 +13,8 @@ Keys, all with one hash tag, so that one round trip can reach every breaker of a
     breaker:1:{namespace}:minutes                    zset    n -> pushes into it
     breaker:1:{namespace}:stored                     hash    what of that is stored: n -> "<epoch>:<pushes>",
                                                              "events" -> entry
+    breaker:1:{namespace}:totals:<name>              hash    running totals (see window.py); "since": ms when it opened;
+                                                             "founded": they stand on what was known of them before
     breaker:1:{namespace}:processes                  zset    process -> ms when it was last heard of
     breaker:1:{namespace}:workers                    hash    process -> "<ms>|<newest write that it follows>|<host>"
     breaker:1:{namespace}:process:<id>               string  the sequence of its last push
@@ -40,7 +42,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from redis.exceptions import NoScriptError, ReadOnlyError
 
 from breaker.engine.haste import haste
-from breaker.engine.machine import Snapshot, new_generation
+from breaker.engine.machine import Snapshot, State, new_generation
 from breaker.engine.stores.base import (
     FOLLOWED_MS,
     LEASE_MS,
@@ -71,7 +73,7 @@ from breaker.engine.stores.base import (
     encode,
     encode_registration,
 )
-from breaker.engine.window import SLOT, Tally
+from breaker.engine.window import OPEN_MS, SLOT, Tally, merge
 
 log = logging.getLogger("breaker")
 
@@ -87,6 +89,8 @@ MINUTES_AT_ONCE = 3
 """The same of minutes: 1,000 breakers fill each with some 6,000 fields."""
 SLOTS_AT_ONCE = 2_000
 """Fields of their histograms, of which 1,000 breakers have 100,000 and more a minute."""
+
+SINCE, FOUNDED = "since", "founded"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -204,6 +208,8 @@ class RedisStore:
             yield self._key(counted, *where), keep_ms, {key: fields[key] for key in fields if key not in slots}
             if slots:
                 yield self._key(histogram, *where), keep_ms, slots
+        for name, fields in push.totals.items():
+            yield self._key("totals", name), KEPT_UNSEEN_MS, fields
 
     # -- circuits --------------------------------------------------------------------------------------------------
 
@@ -212,24 +218,33 @@ class RedisStore:
         name, after = write.name, write.after
         keys = [self._key("circuit", name), self._key("leases", name)]
         keys += [self._key(kept) for kept in ("meta", "events", "stored")]
+        keys.append(self._key("totals", name))
         args = [write.expected or "", after.rev, after.id, encode(after), write.deadline, write.not_before]
         args += [write.token or "", name, json.dumps(dict(write.event))]
         args += [REMEMBERED, REMEMBERED_AT_MOST, FOLLOWED_MS, KEPT_UNSEEN_MS, new_generation()]
+        args += [write.change, int(write.opens)]
         won, now, rev, seq, data = self._run("write", keys, args)
         current = decode(_text(data), rev=_text(rev), seq=int(seq)) if data else None
         return Written(won=bool(won), now=int(now), current=current)
 
     @_guarded
-    def load(self, names: Sequence[str] | None = None, *, windows: Mapping[str, Window] | None = None) -> Records:
+    def load(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        windows: Mapping[str, Window] | None = None,
+        histograms: bool = True,
+    ) -> Records:
         if names is None:
             names = self._names()
         found: dict[str, Record] = {}
         moment, epoch, seq = 0, "", -1
+        kinds = ("counts", "slots") if histograms else ("counts",)
         for some in _portions(names, AT_ONCE) if names else [[]]:
             moment, epoch, first, hashes = self._gather([self._key("circuit", name) for name in some])
             seq = first if seq < 0 else min(seq, first)
             circuits = {name: _record(name, _fields(flat)) for name, flat in zip(some, hashes, strict=True)}
-            found |= circuits if windows is None else self._counted(circuits, windows, moment)
+            found |= circuits if windows is None else self._counted(circuits, windows, moment, kinds)
         return Records(now=moment, epoch=epoch, seq=seq, records=found)
 
     def _names(self) -> list[str]:
@@ -249,23 +264,38 @@ class RedisStore:
             hashes[start : start + len(some)] = _hashes(found, len(some))
         return int(now), _text(epoch), int(seq), hashes
 
-    def _counted(self, circuits: Mapping[str, Record], windows: Mapping[str, Window], now: int) -> dict[str, Record]:
+    def _counted(
+        self, circuits: Mapping[str, Record], windows: Mapping[str, Window], now: int, kinds: Sequence[str]
+    ) -> dict[str, Record]:
         asked = [
             (name, self._key(kind, name, window.width_ms, number))
             for name, record in circuits.items()
             if (window := windows.get(name) or (record.registration and Window.of(record.registration.policy)))
             for number in window.numbers(now)
-            for kind in ("counts", "slots")
+            for kind in kinds
         ]
         tallies: dict[str, list[Tally]] = {name: [] for name in circuits}
+        trials = self._trials(circuits, now)
         _, _, _, hashes = self._gather([key for _, key in asked])
         for (name, _), flat in zip(asked, hashes, strict=True):
             if flat:
                 tallies[name].append(_tally(flat))
         return {
-            name: Record(name=name, snapshot=one.snapshot, registration=one.registration, tallies=tallies[name])
+            name: dataclasses.replace(one, tallies=tallies[name], trials=trials.get(name, 0))
             for name, one in circuits.items()
         }
+
+    def _trials(self, circuits: Mapping[str, Record], now: int) -> dict[str, int]:
+        """The leases that are held; only a half-open circuit has any."""
+        names = [name for name, one in circuits.items() if one.snapshot and one.snapshot.state is State.HALF_OPEN]
+        if not names:
+            return {}
+        _, _, _, hashes = self._gather([self._key("leases", name) for name in names])
+        ends = {
+            name: [int(lease.partition(":")[0]) for lease in _fields(flat).values()]
+            for name, flat in zip(names, hashes, strict=True)
+        }
+        return {name: sum(0 < end - now <= LEASE_MS for end in held) for name, held in ends.items()}
 
     @_guarded
     def register(self, registrations: Sequence[Registration]) -> None:
@@ -279,6 +309,7 @@ class RedisStore:
                 pipe.zadd(self._key("names"), {one.name: now})
                 pipe.hset(circuit, "registration", encode_registration(one))
                 pipe.pexpire(circuit, KEPT_UNSEEN_MS)
+                pipe.pexpire(self._key("totals", one.name), KEPT_UNSEEN_MS)
             for kept in ("meta", "names", "processes", "workers", "events", "calls", "stored"):
                 pipe.pexpire(self._key(kept), KEPT_UNSEEN_MS)
             pipe.execute()
@@ -336,6 +367,18 @@ class RedisStore:
         if old := [number for number in self._redis.zrange(minutes, 0, -1) if int(number) < oldest]:
             self._redis.zrem(minutes, *old)
             self._redis.hdel(self._key("stored"), *old)
+
+    @_guarded
+    def totals(self, names: Sequence[str]) -> Mapping[str, Tally]:
+        now, _, _, hashes = self._gather([self._key("totals", name) for name in names])
+        found = ((name, _tally(flat)) for name, flat in zip(names, hashes, strict=True))
+        return {name: _running(fields, now) for name, fields in found if fields.pop(FOUNDED, 0)}
+
+    @_guarded
+    def found(self, known: Mapping[str, Tally]) -> None:
+        for some in _portions([*known], AT_ONCE):
+            told = [json.dumps([part for item in known[name].items() for part in item]) for name in some]
+            self._run("found", [self._key("totals", name) for name in some], [KEPT_UNSEEN_MS, *told])
 
     @_guarded
     def heartbeats(self) -> Sequence[Worker]:
@@ -518,7 +561,7 @@ class _Line:
         self._pool.release(self.connection)
 
 
-_SCRIPTS = ("push", "write", "lease", "gather")
+_SCRIPTS = ("push", "write", "lease", "gather", "found")
 
 
 @functools.cache
@@ -552,6 +595,13 @@ def _fields(found: Any) -> dict[str, str]:
 def _tally(found: Any) -> Tally:
     fields, counts = _flat(found)
     return dict(zip(_texts(fields), map(int, counts), strict=True))
+
+
+def _running(fields: Tally, now: int) -> Tally:
+    """With the time that it has been open until now."""
+    if (since := fields.pop(SINCE, None)) is not None:
+        merge(fields, {OPEN_MS: max(0, now - since)})
+    return fields
 
 
 def _hashes(found: Sequence[Any], count: int) -> list[Any]:
