@@ -168,7 +168,7 @@ def _act_on(name: str, labels: Labels, said: Mapping[str, Any], over: str | None
     )
     try:
         if registry.sync.shared is None:
-            raise StoreError("no shared store is configured (REDIS_URL): an act would reach this process alone")
+            raise StoreError(f"{conf.no_store()}: an act would reach this process alone")
         before, after = desk.act(registry.sync, name, wanted, _event(wanted), over=over)
     except (StoreError, desk.Overtaken) as error:
         row.status, row.error = OperatorAct.Status.FAILED, str(error)
