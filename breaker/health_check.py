@@ -15,7 +15,7 @@ from breaker import queries
 
 
 @dataclasses.dataclass
-class CircuitBreakers(HealthCheck):
+class CircuitBreakers(HealthCheck):  # type: ignore[misc]  # the package has no types
     """Fails while a breaker is open, be it by an operator: of `names`, else of the service's own, else of all that this
     process has made. Never waits for Redis, and does not fail without it: then this process's own breakers are judged.
     """
