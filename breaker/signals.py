@@ -36,10 +36,11 @@ class BreakerSignal(Signal):
         listeners.log.error("a signal's receiver failed: %s: %s", name, listeners.told_of(err))
 
 
-state_changed = BreakerSignal()
-call_rejected = BreakerSignal()
-call_failed = BreakerSignal()
-operator_acted = BreakerSignal()
+# With the cache a look whether anybody receives takes no lock.
+state_changed = BreakerSignal(use_caching=True)
+call_rejected = BreakerSignal(use_caching=True)
+call_failed = BreakerSignal(use_caching=True)
+operator_acted = BreakerSignal(use_caching=True)
 
 # Calls have a queue of their own: who is slow about each failure of an outage must not keep back that it is over.
 _CHANGES, _CALLS = Background("signals"), Background("call-signals")

@@ -31,7 +31,20 @@ urlpatterns = [
     path("health/", HealthCheckView.as_view(checks=["breaker.health_check.CircuitBreakers"])),
 ]
 """
+APP = """
+from django.apps import AppConfig
+
+
+class ShopConfig(AppConfig):
+    name = "shop"
+
+    def ready(self):
+        import shop.payments
+"""
 PAYMENTS = """
+import time
+from pathlib import Path
+
 from django.dispatch import receiver
 
 from breaker.registry import create_circuit_breaker
@@ -40,9 +53,15 @@ from breaker.signals import call_rejected, operator_acted, state_changed
 heard = []
 
 
-@receiver([state_changed, call_rejected, operator_acted])
+@receiver([state_changed, call_rejected])
 def hear(breaker, **said):
     heard.append((breaker, said.get("to_state") or said["reason"]))
+
+
+@receiver(operator_acted)
+def note(breaker, operation, source, reason, **more):
+    time.sleep(0.5)
+    Path("acts").write_text(f"{breaker}: {operation} by {source}, for {reason}")
 
 
 @create_circuit_breaker(name="payments", volume_threshold=2)
@@ -186,6 +205,8 @@ def project(python: Path, tmp_path: Path) -> Project:
 def shop(project: Project) -> Project:
     """With a health page and a function that it guards."""
     project.add("shop/settings.py", 'INSTALLED_APPS += ["health_check"]')
+    project.add("shop/settings.py", 'INSTALLED_APPS += ["shop"]')
+    project.add("shop/apps.py", APP)
     project.add("shop/payments.py", PAYMENTS)
     (project.folder / "shop" / "urls.py").write_text(URLS)
     return project
@@ -224,6 +245,7 @@ def test_its_processes_share_their_breakers_by_one_more_setting(shop: Project, r
     shop.script(DAY)
     assert "OPEN" in shop.manage("breaker", "status", code=1)
     assert "OPEN -> CLOSED" in shop.manage("breaker", "reset", "payments", "--reason", "the bank is back")
+    assert (shop.folder / "acts").read_text() == "payments: reset by command, for the bank is back"
     assert "CLOSED" in shop.manage("breaker", "status")
 
 
