@@ -10,4 +10,6 @@ class BreakerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from breaker import checks  # noqa: F401  (registers them)
+        from breaker import checks, listeners, signals  # noqa: F401 - checks registers its own
+
+        listeners.add(signals.hear)

@@ -74,6 +74,11 @@ def redis_alias() -> str:
     return str(_get("REDIS_ALIAS", "breaker"))
 
 
+def no_store() -> str:
+    """Why nothing is shared, where the settings name no store."""
+    return f"no shared store is configured (CACHES[{redis_alias()!r}])"
+
+
 def redis_connector() -> Callable[[], Any] | None:
     """A function that makes a redis-py client of the shared store; None when none is configured."""
     alias = redis_alias()

@@ -1,7 +1,7 @@
 """Who hears what happens to circuits and calls. A listener that fails is logged and harms nothing.
 
 Add your own with `listeners.add(callable)`; it is called with one of `breaker.engine.events`, in the thread where
-it happened, so it must be quick.
+it happened, so it must be quick. What takes its time receives `breaker.signals`.
 """
 
 from __future__ import annotations
@@ -82,10 +82,11 @@ def _(event: events.Succeeded) -> None:
 
 @write_log.register
 def _(event: events.Failed) -> None:
-    _line(logging.WARNING, f"{_service(event)} request failed: {_reason(event)}", event, left_out=event.left_out)
+    _line(logging.WARNING, f"{_service(event)} request failed: {reason_of(event)}", event, left_out=event.left_out)
 
 
-def _reason(event: events.Failed) -> str:
+def reason_of(event: events.Failed) -> str:
+    """In a word, without what may be personal."""
     if event.error is not None:
         return _kind(event.error)
     status = getattr(event.result, "status_code", None)
@@ -118,14 +119,22 @@ def _(event: events.FellBack) -> None:
 
 @write_log.register
 def _(event: events.FallbackFailed) -> None:
-    message = f"{_service(event)} fallback failed: {_kind(event.error)}{_where(event.error)}"
+    message = f"{_service(event)} fallback failed: {told_of(event.error)}"
     _line(logging.WARNING, message, event, left_out=event.left_out)
 
 
-def _where(error: BaseException) -> str:
-    """The place in the code, without which whoever wrote the fallback has nothing to go by."""
+def told_of(error: BaseException) -> str:
+    """Its kind, and its place in the code, without which whoever wrote what failed has nothing to go by."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f" (in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    where = f" (in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{_kind(error)}{where}"
+
+
+@write_log.register
+def _(event: events.Acted) -> None:
+    who = {"operation": event.operation, "actor": event.actor, "source": event.source, "reason": event.reason}
+    words = (event.breaker, *who.values())
+    log.warning("Circuit breaker %s: %s by %s (%s): %s", *words, extra={"breaker": event.breaker, **who})
 
 
 @write_log.register

@@ -17,8 +17,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from breaker import conf, django_log, queries
-from breaker.engine import desk, machine
+from breaker import conf, django_log, listeners, queries
+from breaker.engine import desk, events, machine
+from breaker.engine.events import Labels
 from breaker.engine.machine import Act, Action, Snapshot, Standing
 from breaker.engine.policy import NAME_PATTERN, Policy
 from breaker.engine.stores.base import StoreError
@@ -98,12 +99,12 @@ def act(
         "for_seconds": for_seconds,
     }
     _check(action, said["actor"], reason, for_seconds)
-    check_names(names)
+    labels = check_names(names)
     done: list[Done] = []
     for name in dict.fromkeys(names):
         seen = over.get(name, "") if over is not None else None
         try:
-            one = _act_on(name, said, seen)
+            one = _act_on(name, labels[name], said, seen)
         except DatabaseFailure as error:
             if not done:
                 raise
@@ -135,13 +136,14 @@ def check_words(actor: str, reason: str) -> None:
             raise ActRefused(f"{field}: holds {found[0]!r}, which databases cannot keep; leave it out")
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raises UnknownBreaker for the first name that no breaker bears; only then are all breakers read."""
+def check_names(names: Sequence[str]) -> dict[str, Labels]:
+    """Raises UnknownBreaker for the first name that no breaker bears; only then are all breakers read. The labels."""
     possible = [name for name in names if NAME_PATTERN.fullmatch(name)]
-    known = {entry.name for entry in queries.status(possible).entries}
+    known = {entry.name: entry.labels for entry in queries.status(possible).entries}
     for name in names:
         if name not in known:
             raise UnknownBreaker(_unknown(name))
+    return known
 
 
 def _unknown(name: str) -> str:
@@ -155,7 +157,7 @@ def _unknown(name: str) -> str:
     return f"no breaker {name!r}{closest}; there are {', '.join(few) or 'none'}{unseen}"
 
 
-def _act_on(name: str, said: Mapping[str, Any], over: str | None) -> Done:
+def _act_on(name: str, labels: Labels, said: Mapping[str, Any], over: str | None) -> Done:
     row = _record(act_id=secrets.token_hex(16), namespace=conf.namespace(), breaker=name, **said)
     wanted = Act(
         id=row.act_id,
@@ -167,7 +169,7 @@ def _act_on(name: str, said: Mapping[str, Any], over: str | None) -> Done:
     )
     try:
         if registry.sync.shared is None:
-            raise StoreError("no shared store is configured (REDIS_URL): an act would reach this process alone")
+            raise StoreError(f"{conf.no_store()}: an act would reach this process alone")
         before, after = desk.act(registry.sync, name, wanted, _event(wanted), over=over)
     except (StoreError, desk.Overtaken) as error:
         row.status, row.error = OperatorAct.Status.FAILED, str(error)
@@ -178,22 +180,22 @@ def _act_on(name: str, said: Mapping[str, Any], over: str | None) -> Done:
     row.until = row.applied_at + timedelta(seconds=row.for_seconds) if row.for_seconds is not None else None
     stood, stands = _standing(name, before, after.act_at), _standing(name, after, after.act_at)
     row.state_before, row.state_after = stood.state.value, stands.state.value
-    log.warning(
-        "Circuit breaker %s: %s by %s (%s): %s",
-        name,
-        row.action,
-        row.actor,
-        row.source,
-        row.reason,
-        extra={
-            "breaker": name,
-            "operation": row.action,
-            "actor": row.actor,
-            "source": row.source,
-            "reason": row.reason,
-        },
+    done = Done(breaker=name, row=row, went=f"{_shown(stood)} → {_shown(stands)}").but(_save(row))
+    listeners.tell(
+        events.Acted(
+            breaker=name,
+            labels=labels,
+            operation=row.action,
+            before=stood.state,
+            after=stands.state,
+            actor=row.actor,
+            source=row.source,
+            reason=row.reason,
+            at=after.act_at,
+            until=_milliseconds(row.until) if row.until else None,
+        )
     )
-    return Done(breaker=name, row=row, went=f"{_shown(stood)} → {_shown(stands)}").but(_save(row))
+    return done
 
 
 def _record(**fields: Any) -> OperatorAct:

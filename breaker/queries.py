@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from breaker import conf
 from breaker.engine import desk, machine
 from breaker.engine.circuit import SharedCircuitBreaker
 from breaker.engine.events import Labels
 from breaker.engine.machine import Force, Snapshot, Standing, State
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import MINUTE_MS, Record, Store, StoreError, Worker
-from breaker.engine.sync import IDLE_BEAT
+from breaker.engine.sync import IDLE_BEAT, STALE
 from breaker.engine.window import Totals, by_name, total
 from breaker.registry import registry
 
@@ -193,7 +194,7 @@ def overview() -> Overview:
         workers, recent = store.heartbeats(), _recent.read(store, _milliseconds_of(found.at))
     return Overview(
         status=found,
-        lost="" if found.shared else sync.lost_reason or "no shared store is configured (REDIS_URL)",
+        lost="" if found.shared else sync.lost_reason or conf.no_store(),
         workers=workers,
         age_ms=int(IDLE_BEAT * 1000) if found.shared else 0,
         recent=recent,
@@ -275,7 +276,7 @@ def status(names: Sequence[str] | None = None, *, must_share: bool = False, perc
     sync = registry.sync
     records, shared = desk.read(sync, names, histograms=percentiles)
     if must_share and not shared:
-        raise StoreError(sync.lost_reason or "no shared store is configured (REDIS_URL)")
+        raise StoreError(sync.lost_reason or conf.no_store())
     # As this process made them, which is how their owner thinks of them; others by name behind.
     own = registry.circuits
     order = [name for name in own if name in records.records] + sorted(records.records.keys() - own.keys())
@@ -285,6 +286,24 @@ def status(names: Sequence[str] | None = None, *, must_share: bool = False, perc
 
 def health() -> Health:
     return Health(status=status())
+
+
+def open_here(names: Collection[str] = ()) -> list[str]:
+    """Which of the breakers that this process has made are open, as it knows the cluster at this moment.
+
+    Asks nobody. (A process that has guarded nothing yet waits at most 100 ms, once, to get to know the cluster.)
+
+    Looks at `names`; without any at the service's own, and where it has none at all. Raises LookupError for a name
+    that no breaker of this process bears.
+    """
+    made, sync = registry.circuits, registry.sync
+    if unknown := [name for name in names if name not in made]:
+        raise LookupError(f"no breaker {unknown[0]!r} here; there are {', '.join(made) or 'none'}")
+    if made and sync.monotonic() - sync.beat_at > STALE:
+        sync.revive()
+    looked_at = names or registry.own & made.keys() or made
+    states = {name: machine.standing(made[name].policy, made[name].snapshot, sync.now()).state for name in looked_at}
+    return [name for name in made if states.get(name) is State.OPEN]
 
 
 def known_names() -> list[str]:

@@ -128,5 +128,12 @@ def rejected(breaker: SharedCircuitBreaker) -> bool:
     return False
 
 
+def signals_sent(seconds: float = 5.0) -> bool:
+    """Wait until what has happened so far was sent as signals, which a thread does; whether it was in that time."""
+    from breaker import background
+
+    return background.finish(seconds)
+
+
 def states(breakers: Iterable[SharedCircuitBreaker]) -> list[str]:
     return [breaker.current_state for breaker in breakers]

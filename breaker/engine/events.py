@@ -89,8 +89,34 @@ class FallbackFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acted(Event):
+    """An operator's act was done. Told once in the whole cluster, by the process through which it came."""
+
+    operation: str
+    """reset, open, close, release, enable or disable."""
+    before: State
+    """As shown, a force included."""
+    after: State
+    actor: str
+    source: str
+    """api, admin or command."""
+    reason: str
+    at: int
+    """Milliseconds on the shared store's clock."""
+    until: int | None
+    """When it ends by itself; None: it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActEnded(Event):
     """What an operator said of the breaker has reached its end; it starts CLOSED. Told once in the whole cluster."""
+
+    operation: str
+    """What that amounts to: release, or enable, or disable where the options say so."""
+    before: State
+    after: State
+    at: int
+    """Milliseconds on the shared store's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -535,7 +535,7 @@ class Sync:
             switched = "enable" if lifted.enabled(circuit.policy, now) else "disable"
             event["operation"] = "release" if lifted.force is not snapshot.force else switched
             if self._write(store or self.holding, circuit, snapshot, lifted, event):
-                self.tell(events.ActEnded(breaker=circuit.name, labels=circuit.labels))
+                self._tell_end(circuit, event, lifted)
         elif snapshot.state is State.OPEN:
             waited = int((self.monotonic() - circuit.seen_open_at) * 1000)
             if machine.decide(circuit.policy, snapshot, None, now, waited_ms=waited) is not None:
@@ -544,6 +544,11 @@ class Sync:
                 if due is not None:
                     not_before = 0 if now < snapshot.until else snapshot.until
                     self.make(circuit, snapshot, due, store=store, not_before=not_before)
+
+    def _tell_end(self, circuit: Circuit, event: Mapping[str, Any], lifted: Snapshot) -> None:
+        before, operation = State(event["from"]), event["operation"]
+        said: dict[str, Any] = {"operation": operation, "before": before, "after": lifted.state, "at": lifted.since}
+        self.tell(events.ActEnded(breaker=circuit.name, labels=circuit.labels, **said))
 
     # -- writes ----------------------------------------------------------------------------------------------------
 

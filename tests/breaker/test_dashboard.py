@@ -151,7 +151,7 @@ def test_a_lost_store_is_told(twelve: Twelve, viewer: Client, house: House) -> N
 
 def test_without_a_shared_store_it_says_so(alone: Sync, viewer: Client) -> None:
     create_circuit_breaker(name="x")
-    assert "no shared store is configured (REDIS_URL)" in words(viewer.get(BOARD).content.decode())
+    assert "no shared store is configured (CACHES['breaker'])" in words(viewer.get(BOARD).content.decode())
 
 
 def test_the_title_follows_the_state_and_does_not_move_each_second(

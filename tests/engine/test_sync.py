@@ -316,7 +316,9 @@ def test_the_end_of_an_act_is_told_with_the_breaker() -> None:
     beats = Beats(2)
     desk.act(beats.syncs[0], "x", Act(id="open", action=Action.OPEN, for_ms=1_000), {})
     beats.cluster.advance(2)
-    assert beats.told(events.ActEnded) == [events.ActEnded(breaker="x", labels=LABELS)]
+    (ended,) = beats.told(events.ActEnded)
+    assert (ended.breaker, ended.labels, ended.operation) == ("x", LABELS, "release")
+    assert (ended.before, ended.after, ended.at) == (State.OPEN, State.CLOSED, beats.breakers[0].snapshot.since)
     assert states(beats.breakers) == ["closed"] * 2
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
-from breaker import operations, queries, timeline
+from breaker import conf, operations, queries, timeline
 from breaker.engine.machine import State
 from breaker.engine.stores.base import StoreError
 from breaker.management.shell import table, who, write_to_nobody
@@ -171,7 +171,7 @@ class Command(BaseCommand):
 
     def _act(self, options: dict[str, Any]) -> None:
         if registry.sync.shared is None:
-            message = "no shared store is configured (REDIS_URL): this command would steer only itself"
+            message = f"{conf.no_store()}: this command would steer only itself"
             raise CommandError(message, returncode=COULD_NOT_ASK)
         names = queries.known_names() if options["all"] else options["names"]
         done = operations.act(
