@@ -10,4 +10,9 @@ class BreakerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from breaker import checks  # noqa: F401  (registers them)
+        from breaker import checks, listeners, otel  # noqa: F401 - checks registers its own
+
+        if otel.is_on():
+            from breaker.otel import news
+
+            listeners.add(news.hear)
