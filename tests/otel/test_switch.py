@@ -1,9 +1,14 @@
 """What turns OpenTelemetry on, what is wrong with how it is asked for, and that off means off."""
 
+import subprocess
+import sys
+
 import pytest
 from django.core.checks import run_checks
 
 from breaker import otel
+from mifos_gateway.sandbox.server import Sandbox
+from tests.acceptance.gateway import CHECKOUT, clean_environ, mifos_environ
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 COLLECTOR = "http://collector:4318"
@@ -119,3 +124,56 @@ def test_good_headers_are_those_that_the_exporter_takes(environ, headers):
 def test_what_is_off_has_no_problem(environ):
     environ(**{ENDPOINT: "nonsense"}, OTEL_SDK_DISABLED="true")
     assert told() == []
+
+
+# -- off ---------------------------------------------------------------------------------------------------------------
+
+OURS = [*(f"breaker.otel.{name}" for name in ("export", "news", "spans")), "mifos_gateway.otel"]
+BOOT_AND_CALL = """
+import builtins
+importers, plain = set(), builtins.__import__
+def noting(name, globals=None, *more, **named):  # redis-py, too, imports it where it is installed
+    importer = (globals or {}).get("__name__", "").partition(".")[0]
+    if name.partition(".")[0] == "opentelemetry" and importer in ("breaker", "mifos_gateway", "config"):
+        importers.add(globals["__name__"])
+    return plain(name, globals, *more, **named)
+builtins.__import__ = noting
+from config.wsgi import application
+from mifos_gateway import maker
+from breaker.registry import create_circuit_breaker
+create_circuit_breaker(lambda: 1, name="own")()
+print(maker.get("clients").status_code, sorted(importers))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "printed"),
+    [
+        ({}, "200 []"),
+        ({ENDPOINT: COLLECTOR, "OTEL_SDK_DISABLED": "true"}, "200 []"),
+        ({ENDPOINT: "http://127.0.0.1:9"}, f"200 {OURS}"),  # so that the test can fail
+    ],
+)
+def test_we_import_nothing_of_opentelemetry_while_it_is_off(tmp_path, variables, printed):
+    with Sandbox(port=0) as sandbox:
+        environ = clean_environ(
+            DJANGO_DEBUG="true", DATABASE_URL=f"sqlite:///{tmp_path / 'db.sqlite3'}", **mifos_environ(sandbox)
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", BOOT_AND_CALL],
+            env=environ | variables,
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert ran.stdout.strip() == printed, ran.stderr
+
+
+def test_no_middleware_is_there_while_it_is_off(settings):
+    from django.core.exceptions import MiddlewareNotUsed
+
+    from mifos_gateway.middleware import TraceContextMiddleware
+
+    with pytest.raises(MiddlewareNotUsed):
+        TraceContextMiddleware(lambda request: None)
