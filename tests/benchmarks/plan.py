@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import crowds, deadline, gateway, prices, propagation, traffic, watching
+from tests.benchmarks import crowds, deadline, gateway, prices, propagation, tracing, traffic, watching
 from tests.benchmarks.course import Course, Session
 
 SESSIONS: tuple[Session, ...] = (
@@ -13,6 +13,7 @@ SESSIONS: tuple[Session, ...] = (
     deadline.SESSION,
     gateway.SESSION,
     watching.SESSION,
+    tracing.SESSION,
 )
 COURSES: tuple[Course, ...] = tuple(course for session in SESSIONS for course in session.courses)
 PRICED: tuple[Course, ...] = tuple(course for session in SESSIONS if session.priced for course in session.courses)
