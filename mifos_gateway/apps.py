@@ -11,8 +11,14 @@ class MifosGatewayConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from breaker import otel
         from breaker.engine.policy import PolicyError
         from mifos_gateway import checks, guard  # noqa: F401 - checks registers its own
+
+        if otel.is_exported("metrics"):
+            from mifos_gateway import metrics
+
+            otel.collectors = metrics.collectors
 
         # So that status and health know the twelve before anybody calls. What is wrong with them is the check's to say.
         with contextlib.suppress(PolicyError):

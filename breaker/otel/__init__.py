@@ -11,7 +11,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from breaker import conf
@@ -20,6 +20,8 @@ Signal = Literal["traces", "logs", "metrics"]
 SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
 PROTOCOL = "http/protobuf"
 NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+collectors: list[Any] = []
+"""What gives the metrics, as prometheus_client's collectors do; where it is empty, the breakers' own."""
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+ *=[ !#-+\--:<-\[\]-~]*|")
 """As the exporter takes it; what it does not it would show in the log, and a key may stand there."""
 INSTALL = "pip install mifos-gateway[otel]"
@@ -46,9 +48,10 @@ def is_exported(signal: Signal) -> bool:
 def start() -> None:
     """Export from this process, if there is anything to; the first call alone does anything."""
     if all(map(_is_installed, NEEDED)):
-        from breaker.otel import export
+        from breaker.otel import export, metrics
 
         export.start()
+        metrics.start()
 
 
 def problems() -> Iterator[str]:

@@ -81,7 +81,7 @@ def guarded_call(
 ) -> Iterator[GuardedCall]:
     """The span of a call of `circuit`, current while the block runs; by default it bears the breaker's name."""
     export.start()
-    labels = {f"breaker.{name}": said for name, said in circuit.labels.as_dict().items() if said}
+    labels = {f"breaker.{label}": said for label, said in circuit.labels.as_dict().items() if said}
     with tracer.start_as_current_span(
         name or circuit.name,
         kind=kind,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
+import requests
 
 from mifos_gateway.sandbox.server import Sandbox
 from tests.acceptance.callers import Got, call, press
 from tests.acceptance.gateway import Gateway
-from tests.otel.receiver import Receiver
+from tests.otel.receiver import Receiver, plain
 from tests.programs import RedisServer, free_port, wait_for
 
 ERROR = 2
@@ -125,6 +129,79 @@ def test_an_outage_is_told_whole(start, receiver, sandbox, preload):
 
 def in_order(receiver: Receiver) -> list[Any]:
     return sorted(receiver.records, key=lambda record: record.it.time_unix_nano)
+
+
+def test_the_metrics_are_those_of_prometheus_and_one_process_sends_them(start, receiver, sandbox):
+    gateway = start(receiver.url)
+    sandbox.set_faults(mode="error", status=500)
+    assert [call(gateway).status for _ in range(5)] == [500] * 5
+    wait_for(lambda: state(gateway) == "OPEN", "open", 5)
+    assert [call(gateway).status for _ in range(3)] == [503] * 3
+    mine = {"breaker": "MIFOS-Maker-get", "client": "maker", "method": "get"}
+
+    wait_for(lambda: value(receiver, "breaker_calls_total", **mine, outcome="reject") == 3, "all is told", 10)
+    assert value(receiver, "breaker_calls_total", **mine, outcome="failure") == 5
+    assert value(receiver, "breaker_state", **mine, state="open") == 1
+    assert value(receiver, "breaker_transitions_total", **mine, **{"from": "closed", "to": "open"}) == 1
+    (seconds,) = [p for p in last(receiver, "breaker_call_duration_seconds").histogram.data_points if is_of(p, mine)]
+    assert (seconds.count, sum(seconds.bucket_counts)) == (5, 5)
+
+    shown = requests.get(f"{gateway.url}/metrics", timeout=10).text
+    theirs = set(re.findall(r"^# TYPE (\S+)", shown, re.MULTILINE))
+    assert {metric.it.name for metric in receiver.metrics} == theirs
+
+    assert [name for metric in receiver.metrics for name in metric.resource if name == "service.instance.id"] == []
+    wait_for(lambda: len(sent_at(receiver)) >= 5, "five exports", 15)
+    times = sent_at(receiver)
+    # Two that sent would do so twice a second; the turn may pass to another within a slot, a quarter of it later.
+    assert min(after - before for before, after in pairwise(times)) > 0.4
+
+
+def sent_at(receiver: Receiver) -> list[float]:
+    """Seconds, each as often as something was sent then."""
+    points = [metric.it.gauge.data_points[0] for metric in receiver.metrics if metric.it.name == "breaker_state"]
+    return sorted(point.time_unix_nano / 1e9 for point in points)
+
+
+def last(receiver: Receiver, name: str) -> Any:
+    return [metric.it for metric in receiver.metrics if metric.it.name == name][-1]
+
+
+def is_of(point: Any, labels: dict[str, str]) -> bool:
+    return plain(point.attributes).items() >= labels.items()
+
+
+def value(receiver: Receiver, name: str, **labels: str) -> float | None:
+    """The newest one, if there is any."""
+    found = [metric.it for metric in receiver.metrics if metric.it.name == name]
+    points = [point for metric in found for point in getattr(metric, metric.WhichOneof("data")).data_points]
+    values = [point.as_double for point in points if is_of(point, labels)]
+    return values[-1] if values else None
+
+
+def test_deltas_add_up_whoever_sends_them(start, receiver):
+    gateway = start(receiver.url, OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE="delta")
+    wait_for(lambda: receiver.metrics, "the first deltas", 10)
+
+    calls = 0
+    for worker in gateway.workers:  # one of them is the sender
+        for _ in range(12):
+            assert call(gateway).status == 200
+        calls += 12
+        wait_for(lambda: gateway.status()["maker"]["get"]["stats"]["successes"] == calls, "all is counted", 5)  # noqa: B023
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: added(receiver) == calls, "they add up", 10)  # noqa: B023
+        wait_for(lambda: len(gateway.workers) == 2, "another worker is there", 10)
+        told = len(sent_at(receiver))
+        wait_for(lambda: len(sent_at(receiver)) > told + 4, "it has followed the others for a while", 20)  # noqa: B023
+
+    assert added(receiver) == calls
+
+
+def added(receiver: Receiver) -> float:
+    mine = {"breaker": "MIFOS-Maker-get", "outcome": "success"}
+    sums = [metric.it.sum for metric in receiver.metrics if metric.it.name == "breaker_calls_total"]
+    return sum(point.as_double for each in sums for point in each.data_points if is_of(point, mine))
 
 
 def test_mifos_gets_the_trace(start, receiver):

@@ -128,7 +128,7 @@ def test_what_is_off_has_no_problem(environ):
 
 # -- off ---------------------------------------------------------------------------------------------------------------
 
-OURS = [*(f"breaker.otel.{name}" for name in ("export", "news", "spans")), "mifos_gateway.otel"]
+OURS = [*(f"breaker.otel.{name}" for name in ("export", "metrics", "news", "readings", "spans")), "mifos_gateway.otel"]
 BOOT_AND_CALL = """
 import builtins
 importers, plain = set(), builtins.__import__
