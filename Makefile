@@ -87,7 +87,9 @@ lock: $(VENV)/lock.stamp
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --extra server --extra embedded pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command "make lock" --extra server --extra embedded --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+		--custom-compile-command "make lock" --extra otel -c requirements/runtime.txt pyproject.toml -o requirements/otel.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --extra server --extra embedded --extra otel --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 
 # A contestant of the benchmark that lives in Node. Without npm its rows say that it is missing.
 $(OPOSSUM)/node_modules/.package-lock.json: $(OPOSSUM)/package-lock.json

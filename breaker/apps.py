@@ -10,6 +10,10 @@ class BreakerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from breaker import checks, listeners, signals  # noqa: F401 - checks registers its own
+        from breaker import checks, listeners, otel, signals  # noqa: F401 - checks registers its own
 
         listeners.add(signals.hear)
+        if otel.is_on():
+            from breaker.otel import news
+
+            listeners.add(news.hear)

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from breaker import conf
+from breaker import conf, otel
 from breaker.engine.policy import Policy, PolicyError
 
 
@@ -87,3 +87,10 @@ def check_eviction(**kwargs: Any) -> Iterable[CheckMessage]:
             hint="Use an instance with maxmemory-policy noeviction: an evicted circuit starts CLOSED.",
             id="breaker.W001",
         )
+
+
+@register()
+def check_opentelemetry(**kwargs: Any) -> Iterable[CheckMessage]:
+    """What the environment asks of OpenTelemetry can be done."""
+    for problem in otel.problems():
+        yield Error(problem, hint="docs/opentelemetry.md has the variables.", id="breaker.E003")

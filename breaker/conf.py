@@ -11,6 +11,8 @@ BREAKER = {
     "HISTORY_MINUTE_DAYS": 30,   # how long minutes are kept, and hours and events
     "HISTORY_HOUR_DAYS": 400,
     "REDIS_ALIAS": "breaker",    # the django-redis entry of CACHES; without it each process guards alone
+    "OPENTELEMETRY": None,       # True, False: whatever the environment's OTEL_... say (breaker/otel/__init__.py)
+    "SERVICE_NAME": "breaker",   # for OpenTelemetry, where OTEL_SERVICE_NAME does not say
 }
 """
 
@@ -68,6 +70,16 @@ def minute_days() -> int:
 
 def hour_days() -> int:
     return int(_get("HISTORY_HOUR_DAYS", 400))
+
+
+def opentelemetry() -> bool | None:
+    """None: by the environment, as `breaker.otel` says."""
+    said = _get("OPENTELEMETRY", None)
+    return None if said is None else bool(said)
+
+
+def service_name() -> str:
+    return str(_get("SERVICE_NAME", "breaker"))
 
 
 def redis_alias() -> str:

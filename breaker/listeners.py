@@ -9,14 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import traceback
+from collections.abc import Mapping
 from functools import singledispatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from breaker.engine import events
 from breaker.engine.machine import State
 
 log = logging.getLogger("breaker")
+
+STORE_LOST = "Shared breaker state lost - this process guards alone"
+STORE_BACK = "Shared breaker state is back after %.1f s - following it again"
+ACT_ENDED = "Circuit breaker released - the time that an operator set is over"
 
 _listeners: list[events.Listener] = []
 
@@ -61,18 +66,31 @@ def _line(level: int, message: str, event: events.Event, **more: Any) -> None:
     log.log(level, "%s [%s]", message, said, extra={"event": message, **fields})
 
 
-@write_log.register
-def _(event: events.Transitioned) -> None:
+class Said(NamedTuple):
+    """What is said of an event: a level of `logging`, a message, and the fields that belong to it."""
+
+    level: int
+    message: str
+    fields: Mapping[str, Any]
+
+
+def said_of(event: events.Transitioned) -> Said:
     # The generation's id is the one in the store's stream of events, by which a line is found there.
     service, more = _service(event), {"generation": event.snapshot.id, **event.why}
     match event.after:
         case State.OPEN:
-            _line(logging.ERROR, f"Circuit breaker OPENED - {service} API is failing", event, **more)
+            return Said(logging.ERROR, f"Circuit breaker OPENED - {service} API is failing", more)
         case State.CLOSED:
-            _line(logging.INFO, f"Circuit breaker CLOSED - {service} API recovered", event, **more)
+            return Said(logging.INFO, f"Circuit breaker CLOSED - {service} API recovered", more)
         case State.HALF_OPEN:
-            kept = {name: more[name] for name in ("generation", "alone") if name in more}
-            _line(logging.WARNING, f"Circuit breaker HALF-OPEN - Testing {service} recovery", event, **kept)
+            kept = {name: value for name, value in more.items() if name in ("generation", "alone")}
+            return Said(logging.WARNING, f"Circuit breaker HALF-OPEN - Testing {service} recovery", kept)
+
+
+@write_log.register
+def _(event: events.Transitioned) -> None:
+    said = said_of(event)
+    _line(said.level, said.message, event, **said.fields)
 
 
 @write_log.register
@@ -139,17 +157,17 @@ def _(event: events.Acted) -> None:
 
 @write_log.register
 def _(event: events.ActEnded) -> None:
-    _line(logging.INFO, "Circuit breaker released - the time that an operator set is over", event)
+    _line(logging.INFO, ACT_ENDED, event)
 
 
 @write_log.register
 def _(event: events.StoreLost) -> None:
-    log.error("Shared breaker state lost - this process guards alone (%s)", event.reason)
+    log.error(f"{STORE_LOST} (%s)", event.reason)
 
 
 @write_log.register
 def _(event: events.StoreBack) -> None:
-    log.warning("Shared breaker state is back after %.1f s - following it again", event.alone_seconds)
+    log.warning(STORE_BACK, event.alone_seconds)
 
 
 @write_log.register

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from asgiref.sync import markcoroutinefunction
 
-from breaker import conf
+from breaker import conf, otel
 from breaker.engine.circuit import CallRejected, Permit, SharedCircuitBreaker
 from breaker.engine.events import Labels
 from breaker.engine.policy import Policy, PolicyError, check_name
@@ -61,7 +61,7 @@ class Registry:
         asked = {"policy": policy, "code": code, **traits}
         with self._lock:
             if name not in self._circuits:
-                circuit = SharedCircuitBreaker(name, policy, sync=self.sync, **traits)
+                circuit = _kinds()[0](name, policy, sync=self.sync, **traits)
                 self._circuits[name] = (circuit, asked)
                 return circuit
             circuit, made = self._circuits[name]
@@ -135,7 +135,7 @@ class Guarded:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         func = self._func
         if func is None:
-            return Guarded(args[0], self.breaker, self._fallback)
+            return type(self)(args[0], self.breaker, self._fallback)
         if self._async:
             return self._call_async(*args, **kwargs)
         if self._fallback is None:
@@ -199,10 +199,13 @@ class Guarded:
         return self if instance is None else MethodType(self, instance)
 
     def __enter__(self) -> Permit:
-        block: AbstractContextManager[Permit] = self.breaker.calling()
+        block = self._block()
         permit = block.__enter__()
         _entered.set((*_entered.get(), block))
         return permit
+
+    def _block(self) -> AbstractContextManager[Permit]:
+        return self.breaker.calling()
 
     def __exit__(self, *raised: Any) -> bool | None:
         *others, block = _entered.get()
@@ -261,7 +264,16 @@ def create_circuit_breaker(
         is_failure=is_failure,
         code=code,
     )
-    return Guarded(func, circuit, fallback)
+    return _kinds()[1](func, circuit, fallback)
+
+
+def _kinds() -> tuple[type[SharedCircuitBreaker], type[Guarded]]:
+    """What is made: plain ones, or those that tell OpenTelemetry of each call."""
+    if not otel.is_on():
+        return SharedCircuitBreaker, Guarded
+    from breaker.otel import spans
+
+    return spans.TracedCircuit, spans.TracedGuarded
 
 
 def _strategy(fallback: Any) -> Fallback | None:
@@ -285,7 +297,6 @@ def _without_partial(func: Any) -> Any:
 
 def _make_sync() -> Sync:
     from breaker import listeners, operations
-    from breaker.recorder import recorder
 
     connect = conf.redis_connector()
     sync = Sync(
@@ -293,7 +304,25 @@ def _make_sync() -> Sync:
         tell=listeners.tell,
         wants_success=lambda: log.isEnabledFor(logging.DEBUG),
         on_lost_data=operations.apply_again,
-        on_start=recorder.start,
+        on_start=_start_companions,
+        **_in_trace(),
     )
     atexit.register(sync.close)
     return sync
+
+
+def _start_companions() -> None:
+    """The threads that look on in this process, for it and for the cluster."""
+    from breaker.recorder import recorder
+
+    recorder.start()
+    if otel.is_wanted():
+        otel.start()
+
+
+def _in_trace() -> dict[str, Any]:
+    if not otel.is_on():
+        return {}
+    from breaker.otel.news import in_trace
+
+    return {"bind": in_trace}

@@ -110,11 +110,13 @@ class StderrHandler(logging.Handler):
 
 
 class RequestIdFilter(logging.Filter):
-    """Adds the id of the request that the line belongs to, `-` outside of one."""
+    """Adds the id of the request that the line belongs to, `-` outside of one; and of its trace, where there is one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not getattr(record, "request_id", None):
             record.request_id = _request_id()
+        if (ids := getattr(sys.modules.get("mifos_gateway.otel"), "ids", None)) is not None:
+            vars(record).update(ids())
         return True
 
 

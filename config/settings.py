@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "config.apps.RecoveryCodesConfig",
 ]
 MIDDLEWARE = [
+    "mifos_gateway.middleware.TraceContextMiddleware",
     "mifos_gateway.middleware.RequestIdMiddleware",
     "mifos_gateway.tallies.MetricsMiddleware",
     "mifos_gateway.middleware.AccessLogMiddleware",
@@ -133,6 +134,7 @@ BREAKER = {
     "HISTORY_MINUTE_DAYS": ENV["BREAKER_HISTORY_MINUTE_DAYS"],
     "HISTORY_HOUR_DAYS": ENV["BREAKER_HISTORY_HOUR_DAYS"],
     "REDIS_ALIAS": "breaker",
+    "SERVICE_NAME": "mifos-gateway",
 }
 GATEWAY = {
     "MAX_REQUEST_BYTES": ENV["GATEWAY_MAX_REQUEST_BYTES"],

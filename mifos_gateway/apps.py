@@ -11,11 +11,16 @@ class MifosGatewayConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from breaker import extras
+        from breaker import extras, otel
         from breaker.engine.policy import PolicyError
         from mifos_gateway import checks, deferred_line, guard  # noqa: F401 - checks registers its own
 
         extras.add(deferred_line.made())
+
+        if otel.is_exported("metrics"):
+            from mifos_gateway import metrics
+
+            otel.collectors = metrics.collectors
 
         # So that status and health know the twelve before anybody calls. What is wrong with them is the check's to say.
         with contextlib.suppress(PolicyError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 from django.core.signals import setting_changed
 
+from breaker import otel
 from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
 from breaker.engine.window import Outcome
 from breaker.fallbacks import Fallback, parted
@@ -193,10 +194,18 @@ def current() -> Guard:
     if _current is None:
         with _making:
             if _current is None:
-                _current = Guard(
+                _current = _kind()(
                     MifosClient(conf.client_config()), breakers=make_breakers(), places=conf.gateway().bulkhead
                 )
     return _current
+
+
+def _kind() -> type[Guard]:
+    if not otel.is_on():
+        return Guard
+    from mifos_gateway.otel import TracedGuard
+
+    return TracedGuard
 
 
 _current: Guard | None = None

@@ -74,12 +74,12 @@ def _build() -> dict[str, str]:
     return {"version": version, "python": platform.python_version(), "django": django.get_version()}
 
 
-_collectors: list[Any] = [BreakerCollector(), GatewayCollector()]
+collectors: list[Any] = [BreakerCollector(), GatewayCollector()]
 
 
 def register(collector: Any) -> None:
     """Have a further collector tell what it knows. It must neither raise nor wait."""
-    _collectors.append(collector)
+    collectors.append(collector)
 
 
 # -- where it is asked -------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ class MetricsView(APIView):
     def get(self, request: Request) -> HttpResponse:
         _let_in(request.META.get("HTTP_AUTHORIZATION", ""))
         as_openmetrics = wants_openmetrics(request.META.get("HTTP_ACCEPT", ""))
-        content = render(_collectors, as_openmetrics=as_openmetrics)
+        content = render(collectors, as_openmetrics=as_openmetrics)
         headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization"}
         return HttpResponse(content, content_type=OPENMETRICS if as_openmetrics else TEXT, headers=headers)
 

@@ -4,9 +4,11 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.template.response import SimpleTemplateResponse
 
+from breaker import otel
 from mifos_gateway import api_errors, exchange, request_id
 from mifos_gateway.exchange import Exchange
 from mifos_gateway.metrics import MetricsView
@@ -36,6 +38,22 @@ class RequestIdMiddleware:
             # CommonMiddleware takes an empty body for a length of 0, but HEAD and 304 speak of another body's.
             del response.headers["Content-Length"]
         return _without_body(response) if request.method == "HEAD" else response
+
+
+class TraceContextMiddleware:
+    """Outside of all that logs: a caller's trace goes on. Without OpenTelemetry it is not there."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        if not otel.is_on():
+            raise MiddlewareNotUsed
+        from mifos_gateway.otel import request
+
+        self.get_response = get_response
+        self.in_trace = request
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with self.in_trace(request.META):
+            return self.get_response(request)
 
 
 class ProbeMiddleware:

@@ -7,6 +7,8 @@ from config.env import NAMES
 for name in NAMES:
     os.environ.pop(name, None)
     os.environ.pop(f"{name}_FILE", None)
+for name in [name for name in os.environ if name.startswith("OTEL_")]:
+    del os.environ[name]
 os.environ |= {
     "DJANGO_DEBUG": "false",
     "DJANGO_SECRET_KEY": "for-the-tests-only-" + "x" * 40,

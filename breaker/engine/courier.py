@@ -20,8 +20,16 @@ T = TypeVar("T")
 class Courier:
     """Runs what it is given, in order, in one daemon thread; with `thread` False at once in the caller's."""
 
-    def __init__(self, *, thread: bool = True, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        thread: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
+        bind: Callable[[Callable[[], Any]], Callable[[], Any]] = lambda work: work,
+    ) -> None:
         self._has_thread = thread
+        self._bind = bind
+        """Makes of a piece of work one that the thread does as its giver would: in the trace of a call, say."""
         self._monotonic = monotonic
         self._began_at: float | None = None
         self._late: Future[Any] | None = None
@@ -70,7 +78,7 @@ class Courier:
         """A future of what `work` answers; `future` where the caller has made it already."""
         future = future or Future()
         if self._has_thread:
-            self._jobs.put((future, work))
+            self._jobs.put((future, self._bind(work)))
         else:
             _do(future, work)
         return future

@@ -101,7 +101,9 @@ class Sync:
         wants_success: Callable[[], bool] = lambda: False,
         on_lost_data: Callable[[Sequence[str]], None] = lambda names: None,
         on_start: Callable[[], None] = lambda: None,
+        bind: Callable[[Callable[[], Any]], Callable[[], Any]] = lambda work: work,
     ) -> None:
+        """`bind`: the courier's, which see."""
         self.shared = shared
         self._tell = tell
         self.verbose = False
@@ -110,6 +112,7 @@ class Sync:
         self.on_lost_data = on_lost_data
         self._on_start = on_start
         """Called whenever the threads of this process are started; in a forked child again."""
+        self._bind = bind
         self.monotonic = monotonic
         self.has_threads = threads
         self.circuits: dict[str, Circuit] = {}
@@ -153,7 +156,7 @@ class Sync:
         self._registered_at = self._ticked_at = float("-inf")
         self._mode = threading.RLock()
         self._starting = threading.Lock()
-        self.courier = Courier(thread=self.has_threads, monotonic=self.monotonic)
+        self.courier = Courier(thread=self.has_threads, monotonic=self.monotonic, bind=self._bind)
         self._beating: threading.Thread | None = None
         self._first_contact = threading.Event()
         self._wake = threading.Event()

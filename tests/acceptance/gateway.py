@@ -23,7 +23,8 @@ STOP_SECONDS = 15.0
 def clean_environ(**variables: str) -> dict[str, str]:
     """This process's environment without any setting of the gateway, then these."""
     ours = NAMES | {f"{name}_FILE" for name in NAMES} | {"DJANGO_SETTINGS_MODULE"}
-    return {name: value for name, value in os.environ.items() if name not in ours} | variables
+    theirs = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("OTEL_")}
+    return theirs | variables
 
 
 def mifos_environ(sandbox: Sandbox) -> dict[str, str]:

@@ -19,7 +19,7 @@ Method
   failures; interlock-cb and baldur-framework on Redis share trips; nopanic-redis shares all. opossum is JavaScript on
   Node: its calls are asynchronous, and instead of threads so many overlap on one.
 * What is measured otherwise is said at the top of its file: propagation.py, crowds.py, traffic.py, deadline.py,
-  gateway.py, watching.py, deferred.py.
+  gateway.py, watching.py, deferred.py, tracing.py.
 
 Benchmarks are never tests: a goal that is missed is printed, and the exit code is 0.
 """

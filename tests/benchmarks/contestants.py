@@ -39,6 +39,10 @@ BALDUR_REDIS = "baldur-framework, Redis"
 NOPANIC_REDIS = "nopanic-redis, Redis"
 OPOSSUM = "opossum (Node), memory"
 
+GUARDED = "ours, OpenTelemetry off"
+UNSAMPLED = "ours, on, nothing sampled"
+TRACED = "ours, on, all sampled"
+
 OUR_CLIENT = "ours, MifosClient"
 REQUESTS = "requests.Session"
 HTTP_CLIENT = "http.client"
@@ -107,6 +111,33 @@ def _ours(name: str, url: str) -> Guard:
 
 def _ours_alone(name: str, url: str) -> Guard:
     return _ours(name, "")
+
+
+def _guarded(name: str, url: str) -> Guard:
+    """As a caller has it: a function and its breaker in one."""
+    breaker = our_breaker(name, url)
+    from breaker.registry import create_circuit_breaker
+
+    func = create_circuit_breaker(answer, name=name, reset_timeout=STAYS_OPEN)
+    return Guard(call=lambda _: func(), settle=lambda: breaker.success_counter)
+
+
+def _traced(name: str, url: str, *, sampler: str = "always_on") -> Guard:
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    from opentelemetry.sdk.trace import TracerProvider, sampling
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+    class Encoder(SpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:
+            encode_spans(spans).SerializeToString()
+            return SpanExportResult.SUCCESS
+
+    _configure_django(url, OPENTELEMETRY=True)
+    provider = TracerProvider(sampler=sampling.ALWAYS_ON if sampler == "always_on" else sampling.ALWAYS_OFF)
+    provider.add_span_processor(BatchSpanProcessor(Encoder()))
+    trace.set_tracer_provider(provider)
+    return _guarded(name, url)
 
 
 def _our_crowd(count: int, name: str, url: str) -> Guard:
@@ -233,6 +264,9 @@ MAKERS: dict[str, Callable[[str, str], Guard]] = {
     ROUND_TRIP: _round_trip,
     OURS: _ours,
     OURS_ALONE: _ours_alone,
+    GUARDED: _guarded,
+    TRACED: _traced,
+    UNSAMPLED: functools.partial(_traced, sampler="always_off"),
     PYBREAKER: _pybreaker,
     PYBREAKER_REDIS: _pybreaker_redis,
     INTERLOCK: _interlock,
@@ -324,7 +358,7 @@ def join(url: str) -> None:
         time.sleep(0.001)
 
 
-def _configure_django(url: str) -> None:
+def _configure_django(url: str, **breaker: Any) -> None:
     import django
     from django.conf import settings
 
@@ -336,7 +370,7 @@ def _configure_django(url: str) -> None:
         INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "breaker"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "file:bench?mode=memory&cache=shared"}},
         CACHES={"breaker": addresses.redis_cache(url, None, None)} if url else {},
-        BREAKER={"NAMESPACE": "bench"},
+        BREAKER={"NAMESPACE": "bench", **breaker},
         USE_TZ=True,
     )
     django.setup()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import crowds, deadline, deferred, gateway, prices, propagation, traffic, watching
+from tests.benchmarks import crowds, deadline, deferred, gateway, prices, propagation, tracing, traffic, watching
 from tests.benchmarks.course import Course, Session
 
 SESSIONS: tuple[Session, ...] = (
@@ -14,6 +14,7 @@ SESSIONS: tuple[Session, ...] = (
     gateway.SESSION,
     watching.SESSION,
     deferred.SESSION,
+    tracing.SESSION,
 )
 COURSES: tuple[Course, ...] = tuple(course for session in SESSIONS for course in session.courses)
 PRICED: tuple[Course, ...] = tuple(course for session in SESSIONS if session.priced for course in session.courses)

@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import Any
 
 import pytest
@@ -60,6 +62,17 @@ def test_it_works_in_a_daemon_thread_of_its_own(courier: Courier) -> None:
     assert (thread.name, thread.daemon) == ("breaker-courier", True)
     courier.start()  # a second time does nothing
     assert courier.carry(threading.current_thread).result(5) is thread
+
+
+def test_work_may_be_bound_to_what_its_giver_has_at_hand() -> None:
+    at_hand: ContextVar[str] = ContextVar("at_hand", default="nothing")
+    courier = Courier(bind=lambda work: partial(copy_context().run, work))
+    courier.start()
+    token = at_hand.set("a call")
+    carried = courier.carry(lambda: (threading.current_thread().name, at_hand.get()))
+    at_hand.reset(token)
+    assert carried.result(5) == ("breaker-courier", "a call")
+    courier.stop()
 
 
 def test_it_ends_when_it_is_stopped() -> None:

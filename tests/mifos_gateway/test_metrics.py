@@ -181,7 +181,7 @@ def test_a_further_collector_is_told_too(client: Client, monkeypatch: pytest.Mon
         def collect(self) -> Iterator[Any]:
             yield GaugeMetricFamily("queue_depth", "how deep", value=3)
 
-    monkeypatch.setattr(metrics, "_collectors", list(metrics._collectors))
+    monkeypatch.setattr(metrics, "collectors", list(metrics.collectors))
     metrics.register(Queue())
     assert scrape(client).value("queue_depth") == 3
 
