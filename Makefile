@@ -26,7 +26,7 @@ help:
 	@echo "make setup   install only"
 	@echo "make test    run the tests"
 	@echo "make prove   drive the engine beside a plain reference, and the outbox, through random schedules, some minutes"
-	@echo "make check   lint, types, architecture, deployment, migrations, API schema"
+	@echo "make check   lint, types, architecture, deployment, migrations, API schema, alerts"
 	@echo "make bench   measure the price of a guarded call"
 	@echo "make charts  write README's price section and docs/charts/ anew; ARGS=FILE: from that run of make bench"
 	@echo "make chaos   kill, pause and empty what there is under load, and judge (SEED=7 MINUTES=4)"
@@ -82,6 +82,7 @@ check: $(VENV)/dev.stamp
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
+	$(BIN)/python -m tests.monitoring
 
 lock: $(VENV)/lock.stamp
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
