@@ -44,9 +44,10 @@ WITH RECURSIVE names (name) AS (
     UNION ALL
     SELECT (SELECT min({column}) FROM {table} WHERE {rows} AND {column} > name) FROM names WHERE name IS NOT NULL
 )
-SELECT name, (SELECT min(id) FROM {table} WHERE {rows} AND {column} = name)
-FROM names WHERE name IS NOT NULL LIMIT %(most)s
+SELECT name, {of_each} FROM names WHERE name IS NOT NULL LIMIT %(most)s
 """
+_TABLE = DeferredRequest._meta.db_table
+_HEAD = f"(SELECT min(id) FROM {_TABLE} WHERE namespace = %(namespace)s AND line = name)"  # noqa: S608 - our own table
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _candidates(due: QuerySet[DeferredRequest], breakers: Collection[str]) -> It
     keys = due.order_by("due_at", "pk").values_list("pk", flat=True)
     longest: list[int] = []
     is_all = True
-    for breaker, _ in _first("breaker", status=Status.QUEUED):
+    for breaker, _ in _names("breaker", status=Status.QUEUED):
         if breaker in breakers:
             found = keys.filter(breaker=breaker)[:FRONT]
             longest += found
@@ -123,19 +124,19 @@ def _candidates(due: QuerySet[DeferredRequest], breakers: Collection[str]) -> It
         yield list(due.filter(line="").order_by("due_at").values_list("pk", flat=True)[:FRONT])
         line: str | None = ""
         while line is not None:
-            heads = _first("line", after=line)
+            heads = _names("line", of_each=_HEAD, after=line)
             yield [pk for _, pk in heads]
             line = heads[-1][0] if len(heads) == FRONT else None
 
 
-def _first(column: str, *, after: str = "", **of: str) -> list[tuple[str, int]]:
-    """The first row of each value of a column that comes after this one, of at most so many; by an index."""
-    of["namespace"] = breaker_conf.namespace()
-    rows = " AND ".join(f"{name} = %({name})s" for name in of)
-    sql = _NAMES.format(table=DeferredRequest._meta.db_table, column=column, rows=rows)
+def _names(column: str, *, of_each: str = "NULL", after: str = "", **rows: str) -> list[tuple[str, Any]]:
+    """The values of a column that come after this one, at most so many, and something `of_each`; by an index."""
+    rows["namespace"] = breaker_conf.namespace()
+    where = " AND ".join(f"{name} = %({name})s" for name in rows)
+    sql = _NAMES.format(table=_TABLE, column=column, rows=where, of_each=of_each)
     with connection.cursor() as cursor:
-        cursor.execute(sql, {**of, "after": after, "most": FRONT})
-        found: list[tuple[str, int]] = cursor.fetchall()
+        cursor.execute(sql, {**rows, "after": after, "most": FRONT})
+        found: list[tuple[str, Any]] = cursor.fetchall()
         return found
 
 

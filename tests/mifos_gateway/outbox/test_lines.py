@@ -90,7 +90,8 @@ def test_who_stands_in_line(status: str, is_released: bool, holds: bool) -> None
 
 def test_the_names_that_are_looked_up_are_skipped_from_one_to_the_next() -> None:
     rows = [deferred(order) for order in ("b", "a", "b", "c", "d", "a")]
-    assert delivery._first("line") == [("maker a", rows[1].pk), ("maker b", rows[0].pk), ("maker c", rows[3].pk)]
-    assert delivery._first("line", after="maker c") == [("maker d", rows[4].pk)]
-    assert delivery._first("breaker", status="queued") == [(POST, rows[0].pk)]
-    assert delivery._first("breaker", status="replaying") == []
+    heads = [("maker a", rows[1].pk), ("maker b", rows[0].pk), ("maker c", rows[3].pk), ("maker d", rows[4].pk)]
+    assert delivery._names("line", of_each=delivery._HEAD) == heads[:3]
+    assert delivery._names("line", of_each=delivery._HEAD, after="maker c") == heads[3:]
+    assert delivery._names("breaker", status="queued") == [(POST, None)]
+    assert delivery._names("breaker", status="replaying") == []
