@@ -8,9 +8,15 @@ from config import valkey
 from tests.programs import PostgresServer, RedisServer, needs_program
 
 LONGEST_FIRST = (
-    *("chaos/test_chaos", "acceptance/test_make_up", "acceptance/test_dashboard", "config/test_production"),
+    *(
+        "chaos/test_chaos",
+        "acceptance/test_deferred",
+        "acceptance/test_make_up",
+        "acceptance/test_dashboard",
+        "config/test_production",
+    ),
     "test_wheel",
-    *("engine/test_peers_defects", "benchmarks/test_smoke", "acceptance/"),
+    *("engine/test_peers_defects", "benchmarks/test_smoke", "benchmarks/test_deferred", "acceptance/"),
 )
 """Modules of many seconds: begun last, one would keep a process busy while the others have nothing left to do."""
 

@@ -38,13 +38,15 @@ def a_seed() -> int:
 # -- whoever is killed -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(2 * outage.PATIENCE + 120)
 @pytest.mark.parametrize("database", ["sqlite", "sqlite again", "postgresql"])
 def test_whoever_is_killed_each_write_is_done_once_and_in_order(
     database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = request.getfixturevalue("own_postgres").url if database == "postgresql" else ""
-    account = outage.run(a_seed(), tmp_path, database_url=url)
-    print(account)
+    seed = a_seed()
+    print(f"OUTAGE_SEED={seed}", *outage.schedule(seed), sep="\n")
+    account = outage.run(seed, tmp_path, database_url=url)
     assert account.wrong == {}, str(account)
     assert (account.accepted, account.effects) == (500, 500)
 
