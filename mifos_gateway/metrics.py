@@ -107,7 +107,7 @@ def wants_openmetrics(accept: str) -> bool:
     for media in accept.split(","):
         name, *parameters = (part.strip().lower() for part in media.split(";"))
         said = dict(parameter.partition("=")[::2] for parameter in parameters)
-        if name in wanted and said.get("version", "1.0.0") in _VERSIONS[name]:
+        if name in wanted and said.get("version", "1.0.0").strip('"') in _VERSIONS[name]:
             wanted[name] = max(wanted[name], _weight(said.get("q", "1")))
     openmetrics, text = wanted.values()
     return openmetrics > 0 and openmetrics >= text

@@ -43,6 +43,14 @@ def _(event: events.Transitioned) -> None:
 
 
 @hear.register
+def _(event: events.Acted) -> None:
+    """Without who and why, which are free text: they are in the log and among the events."""
+    fromto = {"breaker.from": event.before.value.lower(), "breaker.to": event.after.value.lower()}
+    attributes = {"breaker.name": event.breaker, "breaker.operation": event.operation, "breaker.source": event.source}
+    _log("breaker.acted", "WARNING", f"Operator: {event.operation}", attributes | fromto)
+
+
+@hear.register
 def _(event: events.ActEnded) -> None:
     _log("breaker.act_ended", "INFO", listeners.ACT_ENDED, {"breaker.name": event.breaker})
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
-from typing import Any
 
 from django.db import connection
-from django.db.models import Count
+from django.db.models import Count, Q
 from prometheus_client.metrics_core import Metric
 
 from breaker.metrics import Labels, family, sample
@@ -19,8 +19,15 @@ from mifos_gateway.outbox.turnstile import turnstile
 PATIENCE = 0.5
 """Seconds that a scrape waits for the database; then it goes without these."""
 
+KEPT = 60.0
+"""Seconds for which the last reading is told again, to who asks beside another or while there is no answer."""
+
 Counted = tuple[dict[str, int], float, int]
 """How many by status; how old the oldest is that waits, in seconds; how many orders are blocked."""
+
+
+SEEN = Q(status=DeferredRequest.Status.UNKNOWN, released_at__isnull=False)
+"""Somebody has looked, and let those behind it go on: nothing to be woken for."""
 
 
 class OutboxCollector:
@@ -28,6 +35,8 @@ class OutboxCollector:
 
     def __init__(self) -> None:
         self._asking = threading.Lock()
+        self._last: Counted | None = None
+        self._last_at = float("-inf")
 
     def collect(self) -> Iterator[Metric]:
         found = self._read()
@@ -45,19 +54,24 @@ class OutboxCollector:
         yield family(name, "gauge", "Orders that a rejected or unknown one holds up", [sample(name, Labels(), blocked)])
 
     def _read(self) -> Counted | None:
-        """By a thread of its own, for a database that hangs must not hold up a scrape; one at a time."""
-        if not self._asking.acquire(blocking=False):
-            return None
-        found: list[Counted | None] = []
-        thread = threading.Thread(target=self._ask, args=(found,), name="outbox-metrics", daemon=True)
-        thread.start()
-        thread.join(PATIENCE)
-        return found[0] if found else None
+        """By a thread of its own, for a database that hangs must not hold up a scrape; one at a time.
 
-    def _ask(self, found: list[Any]) -> None:
+        Not through the doors' turnstile: what fails here says nothing of their connections.
+        """
+        if not turnstile.knows_it_away and self._asking.acquire(blocking=False):
+            try:
+                thread = threading.Thread(target=self._ask, name="outbox-metrics", daemon=True)
+                thread.start()
+            except RuntimeError:  # no more threads
+                self._asking.release()
+            else:
+                thread.join(PATIENCE)
+        return self._last if time.monotonic() - self._last_at < KEPT else None
+
+    def _ask(self) -> None:
         try:
-            with contextlib.suppress(Exception), turnstile:  # whatever it is, the other metrics are told
-                found.append(counted())
+            with contextlib.suppress(Exception):  # whatever it is, the other metrics are told
+                self._last, self._last_at = counted(), time.monotonic()
         finally:
             connection.close()
             self._asking.release()
@@ -65,7 +79,7 @@ class OutboxCollector:
 
 def counted() -> Counted | None:
     """None: nothing is there, and no route is named for which there could be. Raises the database's errors."""
-    rows = desk.of_namespace().order_by().values("status").annotate(count=Count("pk"))
+    rows = desk.of_namespace().exclude(SEEN).order_by().values("status").annotate(count=Count("pk"))
     by_status = {row["status"]: row["count"] for row in rows}
     if not by_status and not rules.any_named():
         return None

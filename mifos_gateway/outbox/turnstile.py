@@ -28,8 +28,12 @@ class Turnstile:
         self._places = threading.BoundedSemaphore(PLACES)
         self._again_at = 0.0
 
+    @property
+    def knows_it_away(self) -> bool:
+        return time.monotonic() < self._again_at
+
     def __enter__(self) -> None:
-        if time.monotonic() < self._again_at:
+        if self.knows_it_away:
             raise OperationalError("the database was away a moment ago")
         if not self._places.acquire(timeout=PATIENCE):
             raise OperationalError("the database keeps all who ask it waiting")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from mifos_gateway.outbox import metrics
+from mifos_gateway.outbox import clock, metrics
 from mifos_gateway.outbox.metrics import OutboxCollector
+from mifos_gateway.outbox.turnstile import turnstile
 from tests.mifos_gateway.deferred_rows import deferred
 
 
@@ -79,3 +80,31 @@ def test_one_that_hangs_is_waited_for_once_and_not_long(monkeypatch: pytest.Monk
     assert [told(collector) for _ in range(3)] == [{}] * 3
     assert len(asked) == 1
     let_go.set()
+
+
+def test_a_count_that_fails_leaves_the_doors_open(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise OperationalError("too many clients")
+
+    monkeypatch.setattr(metrics, "counted", gone)
+    told(OutboxCollector())
+    with turnstile:
+        pass
+
+
+def test_who_asks_beside_another_is_told_the_last(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "counted", lambda: ({"queued": 3}, 1.0, 0))
+    collector = OutboxCollector()
+    first = told(collector)
+    with collector._asking:
+        assert told(collector) == first
+    monkeypatch.setattr(metrics, "KEPT", 0.0)
+    with collector._asking:
+        assert told(collector) == {}
+
+
+@pytest.mark.django_db
+def test_an_unknown_one_that_was_released_wakes_nobody(at_once: None) -> None:
+    deferred(status="unknown")
+    deferred("loans/5", status="unknown", released_at=clock.now())
+    assert told(OutboxCollector())["gateway_deferred_requests[unknown]"] == 1

@@ -9,7 +9,8 @@ from opentelemetry import trace
 from breaker import listeners
 from breaker.engine import events
 from breaker.engine.courier import Courier
-from breaker.otel.news import in_trace
+from breaker.engine.machine import State
+from breaker.otel.news import hear, in_trace
 from breaker.registry import Labels, create_circuit_breaker
 from breaker.testing import Cluster, Failure
 from tests.otel.conftest import Told
@@ -69,6 +70,31 @@ def test_a_record_is_of_the_deciding_calls_trace_and_of_none_when_time_has_broug
     deciding, trial = told.spans[4], told.spans[5]
     assert (opened.trace_id, opened.span_id) == (deciding.context.trace_id, deciding.context.span_id)
     assert (half_opened.trace_id, closed.span_id) == (0, trial.context.span_id)
+
+
+def test_an_operators_act_is_a_log_record_without_who_and_why(told: Told) -> None:
+    at = {"at": 1_000, "until": None}
+    who = {"actor": "olivia", "reason": "the upgrade of client 4711", "source": "admin"}
+    acted = events.Acted(
+        breaker="MIFOS-Maker-get",
+        labels=Labels(),
+        operation="open",
+        before=State.CLOSED,
+        after=State.OPEN,
+        **who,
+        **at,
+    )
+    hear(acted)
+    (record,) = told.records
+    assert record.event_name == "breaker.acted"
+    assert dict(record.attributes or {}) == {
+        "breaker.name": "MIFOS-Maker-get",
+        "breaker.operation": "open",
+        "breaker.source": "admin",
+        "breaker.from": "closed",
+        "breaker.to": "open",
+    }
+    assert "olivia" not in str(record.body)
 
 
 def test_a_lost_store_is_a_log_record(told: Told) -> None:
