@@ -34,7 +34,6 @@ from tests.monitoring.files import (
 )
 from tests.programs import needs_program
 
-"""Told where writes may be deferred."""
 OVERVIEW, ONE_BREAKER = "overview", "one breaker"
 
 
