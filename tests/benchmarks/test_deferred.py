@@ -15,14 +15,15 @@ PATIENCE = 280
 
 @pytest.mark.timeout(PATIENCE + 20)
 def test_each_row_is_measured_or_says_why_not(tmp_path):
-    command = [sys.executable, "-m", "tests.benchmarks", "--tiny", "--only", "deferred"]
+    # Without an outage: tests/acceptance has three whole ones.
+    rest = [course for course in deferred.COURSES if course is not deferred.OUTAGES]
+    command = [sys.executable, "-m", "tests.benchmarks", "--tiny", "--only", ",".join(course.name for course in rest)]
     command += ["--json", str(tmp_path / "tiny.json")]
     ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ran.returncode == 0, ran.stderr
     book, _ = kept.load(tmp_path / "tiny.json")
-    lost = [(course.name, row) for course in deferred.COURSES for row in course.rows if row not in book[course.name]]
+    lost = [(course.name, row) for course in rest for row in course.rows if row not in book[course.name]]
     assert all(deferred.MISSING in ran.stdout and deferred.POSTGRESQL in row for _, row in lost), lost
-    assert book[deferred.OUTAGES.name][deferred.OUTAGE_ROW].beside["effects"] == 50
 
 
 @pytest.mark.parametrize("wrong", ["", *deferred.WRONG])
