@@ -20,8 +20,8 @@ from django.views import defaults
 from rest_framework import exceptions
 
 from mifos_gateway import exchange
-from mifos_gateway.errors import AcceptanceUnknown, GatewayError, Sent
-from mifos_gateway.refusals import Refusal, ServiceUnavailable
+from mifos_gateway.errors import GatewayError, Sent
+from mifos_gateway.refusals import ServiceUnavailable
 
 log = logging.getLogger("gateway")
 
@@ -81,16 +81,18 @@ def code_of(status: int) -> str:
 
 
 def of_error(request: HttpRequest, error: GatewayError) -> HttpResponse:
-    headers: dict[str, str] = {}
     more: dict[str, Any] = {}
     if isinstance(error, ServiceUnavailable):
-        headers["Retry-After"] = str(error.retry_after)
         more = {"retryAfter": error.retry_after, "breaker": error.breaker}
-    elif isinstance(error, Refusal | AcceptanceUnknown):
-        headers |= error.headers
     sent = error.sent if exchange.of(request).sent is not None else None
     return answer(
-        request, status=error.status, code=error.code, message=error.for_consumers, sent=sent, headers=headers, **more
+        request,
+        status=error.status,
+        code=error.code,
+        message=error.for_consumers,
+        sent=sent,
+        headers=error.headers,
+        **more,
     )
 
 

@@ -71,6 +71,10 @@ def mifos() -> dict[str, Any]:
     return getattr(settings, "MIFOS", {})
 
 
+def tenant() -> str:
+    return mifos().get("TENANT_ID") or "default"
+
+
 def breaker_defaults() -> dict[str, Any]:
     """The options of the twelve; `settings.BREAKER["BREAKERS"]` may say otherwise for one of them."""
     return dict(getattr(settings, "BREAKER", {}).get("DEFAULTS", {}))
@@ -84,7 +88,7 @@ def client_config() -> MifosConfig:
     optional = {name: given[name.upper()] for name in OPTIONAL_OF_CLIENT if given.get(name.upper()) is not None}
     return MifosConfig(
         base_url=given["BASE_URL"],
-        tenant_id=given.get("TENANT_ID") or "default",
+        tenant_id=tenant(),
         maker=Credentials(given.get("MAKER_USERNAME") or "", given.get("MAKER_PASSWORD") or ""),
         checker=Credentials(given.get("CHECKER_USERNAME") or "", given.get("CHECKER_PASSWORD") or ""),
         **optional,

@@ -18,6 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import ClassVar, Literal, Protocol
 
 from breaker.engine.window import Outcome
@@ -31,6 +32,7 @@ class GatewayError(Exception):
 
     code: ClassVar[str] = "INTERNAL_ERROR"
     status: ClassVar[int] = 500
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, message: str, *, sent: Sent = None) -> None:
         super().__init__(message)

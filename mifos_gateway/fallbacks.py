@@ -23,6 +23,7 @@ from mifos_gateway.client import answer_of
 from mifos_gateway.deferred import Deferred
 from mifos_gateway.errors import GatewayError, InvalidCall
 from mifos_gateway.kept import answers
+from mifos_gateway.resources import READS
 from mifos_gateway.routes import Rule, Rules
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ T = TypeVar("T")
 HEADER = "X-Fallback"
 _OF_PROXIES = (408, 502, 503, 504)
 """Statuses of who stands before MIFOS, which may go on all the same."""
-READS = ("GET", "HEAD", "OPTIONS")
 
 
 def configured(call: Call) -> Fallback | None:
@@ -113,7 +113,7 @@ def sent(call: Call, send: Callable[[], requests.Response]) -> requests.Response
     if call.method in READS or not (answers.used or _configured().keeps):
         return send()
     target = targets.parse(call.target)
-    if call.method == "POST" and resources.only_reads(target.path, target.query):
+    if not resources.writes(call.method, target.path, target.query):
         return send()
     answers.drop(target.path)
     try:

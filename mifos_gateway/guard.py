@@ -16,7 +16,7 @@ from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
 from breaker.engine.window import Outcome
 from breaker.fallbacks import Fallback, parted
 from breaker.registry import Labels, create_circuit_breaker
-from mifos_gateway import conf, fallbacks
+from mifos_gateway import conf, fallbacks, resources
 from mifos_gateway.bulkhead import Bulkhead
 from mifos_gateway.cache_control import UNSAID, CacheControl
 from mifos_gateway.client import MifosClient
@@ -103,7 +103,7 @@ class Guard:
         instead = fallback if fallback is not None else fallbacks.configured(call)
         keeper, seconds = fallbacks.keeper(call, instead)
         if keeper is None:
-            if call.cache_control.only_if_cached and call.method in fallbacks.READS:
+            if call.cache_control.only_if_cached and call.method in resources.READS:
                 raise NotCached
             return self._answered(call, instead)
         call = keeper.looked_up(call)

@@ -439,7 +439,7 @@ def _text(given: Any) -> str:
 def _mifos() -> str:
     """This deployment's MIFOS and tenant, however they are spelled."""
     mifos = getattr(settings, "MIFOS", {})
-    return json.dumps([place_of(mifos.get("BASE_URL") or "http://unset"), mifos.get("TENANT_ID") or "default"])
+    return json.dumps([place_of(mifos.get("BASE_URL") or "http://unset"), conf.tenant()])
 
 
 def _cache() -> Any:

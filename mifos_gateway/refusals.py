@@ -20,17 +20,13 @@ GatewayError                     (errors.py has the rest of the tree: what may h
 └── ServiceUnavailable           503 SERVICE_UNAVAILABLE      the circuit, its trial, capacity or bulkhead rejects
 """
 
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
 
 from mifos_gateway.errors import GatewayError
 
 
 class Refusal(GatewayError):
     """Nothing was sent, and the same call will be refused again."""
-
-    headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(self, message: str) -> None:
         super().__init__(message, sent=False)
@@ -98,7 +94,7 @@ class DeferredAhead(Refusal):
             f"{whose} of the order {order_key} come before this one; wait for them, or ask for this one to be deferred "
             "as well (Prefer: respond-async)."
         )
-        self.headers = {"Location": location} if location else {}  # type: ignore[misc]
+        self.headers = {"Location": location} if location else {}
 
 
 class OutboxUnavailable(Refusal):
@@ -146,3 +142,4 @@ class ServiceUnavailable(GatewayError):
         self.breaker = breaker
         self.reason = reason
         self.retry_after = retry_after
+        self.headers = {"Retry-After": str(retry_after)}

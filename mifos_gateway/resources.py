@@ -39,6 +39,9 @@ _READING = {
 """Commands that ask, and where: elsewhere MIFOS takes no notice of them, and writes."""
 
 
+READS = ("GET", "HEAD", "OPTIONS")
+
+
 def shown_by(path: str) -> tuple[str, ...]:
     """The families of which a read of that path shows something; `path` is `Target.path`."""
     return (REFERENCE,) if _root(path) in _REFERENCE else (REFERENCE, ACCOUNTS)
@@ -59,6 +62,11 @@ def only_reads(path: str, query: str) -> bool:
         return _READS.fullmatch(path) is not None
     where = _READING.get(commands[0]) if len(commands) == 1 else None
     return where is not None and where.fullmatch(path) is not None
+
+
+def writes(method: str, path: str, query: str) -> bool:
+    """Whether a call may change something."""
+    return method not in READS and not (method == "POST" and only_reads(path, query))
 
 
 def _root(path: str) -> str:

@@ -96,7 +96,8 @@ def lease(now: datetime, *, limit: int, breakers: Collection[str]) -> list[Lease
 
 def sendable(now: datetime, breakers: Collection[str]) -> Iterator[QuerySet[DeferredRequest]]:
     """What is due, part by part: the first of each order, and of nobody who was revoked."""
-    is_due = Q(status=Status.QUEUED, due_at__lte=now, breaker__in=breakers, tenant=tenant())
+    # Where the namespace is a name of one's own, the tenant may have changed since.
+    is_due = Q(status=Status.QUEUED, due_at__lte=now, breaker__in=breakers, tenant=conf.tenant())
     is_due &= Q(consumer=None) | Q(consumer__revoked_at=None)
     line = DeferredRequest.objects.filter(namespace=OuterRef("namespace"), line=OuterRef("order")).order_by("pk")
     is_first = Q(order="") | Q(pk=Subquery(line.values("pk")[:1]))
@@ -157,21 +158,16 @@ def _lease(row: DeferredRequest, now: datetime, moment: float) -> Leased | None:
     return Leased(row, row.lease, moment + seconds, now, moment)
 
 
-def tenant() -> str:
-    """Whose requests may go out: where the namespace is a name of one's own, the tenant may have changed since."""
-    return str(conf.mifos().get("TENANT_ID") or "default")
-
-
 def warn_of_strangers() -> None:
     """Tell of those that wait for a MIFOS or tenant that is not this gateway's, and that nobody here will send."""
     waiting = DeferredRequest.objects.filter(WAITING_ONES)
-    if count := waiting.exclude(namespace=breaker_conf.namespace(), tenant=tenant()).count():
+    if count := waiting.exclude(namespace=breaker_conf.namespace(), tenant=conf.tenant()).count():
         log.warning(
             "%d deferred requests wait for another MIFOS or tenant than this gateway's (%s, tenant %s): it does not "
             "send them, and they end with their time to live",
             count,
             breaker_conf.namespace(),
-            tenant(),
+            conf.tenant(),
         )
 
 

@@ -38,7 +38,6 @@ log = logging.getLogger("gateway")
 LOCK_SECONDS = 2
 _KEPT_HEADERS = ("content-type", "accept", "if-match", "idempotency-key")
 """The key as well, as MIFOS gets it: what it perhaps has must not come again with another."""
-Status = DeferredRequest.Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +206,7 @@ def _row(call: Call, write: Write, deferred: Deferred, *, failed: bool) -> Defer
     now, lives = clock.now(), timedelta(seconds=deferred.seconds)
     return DeferredRequest(
         namespace=breaker_conf.namespace(),
-        tenant=str(conf.mifos().get("TENANT_ID") or "default"),
+        tenant=conf.tenant(),
         consumer_id=write.consumer,
         client=call.user,
         breaker=call.breaker,

@@ -17,10 +17,10 @@ from django.core.signals import setting_changed
 
 from mifos_gateway import conf, resources
 from mifos_gateway.deferred import Deferred
+from mifos_gateway.resources import READS
 from mifos_gateway.routes import RouteError, Rule, Rules, gettext_noop
 from mifos_gateway.targets import Target
 
-READS = ("GET", "HEAD", "OPTIONS")
 APPROVE = "approve"
 
 # FINERACT: no command row, hence no key: uploads, batches' outer request, what checkers do, jobs, surveys, second
@@ -86,7 +86,7 @@ def allows(deferred: Deferred, method: str, target: Target, *, content_type: str
 
 
 def is_write(method: str, target: Target) -> bool:
-    return method not in READS and not (method == "POST" and resources.only_reads(target.path, target.query))
+    return resources.writes(method, target.path, target.query)
 
 
 def honours_keys(target: Target, content_type: str) -> bool:
