@@ -129,6 +129,8 @@ class Schedule(RuleBasedStateMachine):
         """Of them somebody has said that MIFOS is to get a new key though it perhaps has them."""
         self.given_up: set[str] = set()
         """Those behind them were let go on by somebody, or by time."""
+        self.sent: set[int] = set()
+        """Which runners have tried. An effect of others is of a call that came before, perhaps in another order."""
         self.pool = self.own_keys = 0
         self.sending: Leased | None = None
         self.idents: dict[int, str] = {}
@@ -288,6 +290,7 @@ class Schedule(RuleBasedStateMachine):
     def attempts(self, which: int, deed: Deed, fate: Fate, takes: float) -> None:
         leased = self.leased.pop(which % len(self.leased))
         self.mifos.deed, self.mifos.fate, self.sending = deed, fate, leased
+        self.sent.add(leased.row.pk)
         try:
             with mock.patch.object(self.mifos, "send", self._checked_send):
                 self.made.append((leased, delivery.attempt(leased)))
@@ -352,6 +355,14 @@ class Schedule(RuleBasedStateMachine):
         late = DeferredRequest.objects.filter(status="queued", perhaps_sent=False, expires_at__lte=self.now())
         self.given_up |= {self._ident(row) for row in late}
         delivery.expire(self.now())
+
+    @precondition(lambda self: self.accepted)
+    @rule(which=WHICH)
+    def nobody_sends_in_time(self, which: int) -> None:
+        """And then somebody wants one of them after all."""
+        self.time_passes(3600)
+        self.tidies()
+        self.operator(which, "retry")
 
     @precondition(lambda self: self.accepted)
     @rule(ends=st.lists(st.tuples(DEED, FATE), min_size=1, max_size=6), pause=st.sampled_from([61, 1, 0, 16]))
@@ -473,6 +484,7 @@ class Schedule(RuleBasedStateMachine):
             leased = delivery.lease(self.now(), limit=100, breakers=[*registry.circuits])
             for one in leased:
                 self.mifos.deed, self.mifos.fate = "done", "answered"
+                self.sent.add(one.row.pk)
                 delivery.settle(one, delivery.attempt(one))
             if not leased and not DeferredRequest.objects.filter(status="replaying").exists():
                 break
@@ -484,14 +496,14 @@ class Schedule(RuleBasedStateMachine):
     # -- what is promised ----------------------------------------------------------------------------------------------
 
     def _has_effect(self, ident: str) -> None:
-        """Within an order after all that were accepted before and still count."""
+        """Within an order before all that were accepted later, and sent by runners."""
         one = self.of_ident.get(ident)
         self.seen["effect"] += 1
         if one is None or not one.order:
             return
         done = set(self.mifos.effects)
         for other in self.of_ident.values():
-            if other.order == one.order and other.pk > one.pk and other.ident in done:
+            if other.order == one.order and other.pk > one.pk and other.pk in self.sent and other.ident in done:
                 assert ident in self.given_up, f"{ident} after {other.ident}, which came later"
 
     @invariant()
