@@ -18,9 +18,10 @@ import redis
 from breaker.engine.machine import newborn
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import Bucket, Call, LeaseRequest, Push, Registration, StoreError, Window, Write
-from breaker.engine.stores.redis import AT_ONCE, KEPT_UNSEEN_MS, KEYS_AT_ONCE, RedisStore
+from breaker.engine.stores.redis import AT_ONCE, KEPT_UNSEEN_MS, KEYS_AT_ONCE, RedisStore, _script
 from breaker.engine.window import total
 from tests.engine.test_store_contract import FAR, client_of
+from tests.mutation import lua
 from tests.programs import RedisServer, wait_for
 
 PREFIX = "breaker:1:{tests}:"
@@ -375,3 +376,7 @@ def test_windows_beyond_one_portion_are_read(redis_server: RedisServer) -> None:
     windows = kept.push(2, wants={name: Window(60_000, 2) for name in names}).windows
     assert total(windows[names[-1]]).successes == 1
     assert len(windows) == len(names)
+
+
+def test_each_mutant_of_a_script_finds_what_it_changes() -> None:
+    assert [(name, old) for name, old, _ in lua.MUTANTS if old not in _script(name)] == []

@@ -12,7 +12,7 @@ MUTANTS = [
     ("push", "if sequence > tonumber", "if sequence >= tonumber"),
     ("push", 'redis.call("PEXPIRE", hash, counts[1])', ""),
     ("push", 'redis.call("ZINCRBY", minutes, 1, minute)', ""),
-    ("push", 'redis.call("PEXPIRE", minutes, kept_minutes)', ""),
+    ("push", 'redis.call("PEXPIRE", minutes, listed_for)', ""),
     ("push", 'redis.call("SET", applied, sequence,', 'redis.call("SET", applied, 0,'),
     ("push", 'redis.call("ZADD", processes, now, process)', ""),
     ("push", "if tonumber(ends) > now then", "if true then"),
