@@ -54,7 +54,9 @@ class AttemptSerializer(serializers.Serializer[object]):
     at = serializers.DateTimeField()
     outcome = serializers.CharField(help_text="delivered, rejected, unknown, not_sent, timeout, conflict, …")
     status = serializers.IntegerField(allow_null=True, help_text="MIFOS's; null without an answer.")
-    error = serializers.CharField(allow_null=True)
+    error = serializers.CharField(
+        allow_null=True, help_text="MIFOS's code for it, such as error.msg.loan.locked; or what went wrong on the way."
+    )
 
 
 class GivenSerializer(serializers.Serializer[object]):

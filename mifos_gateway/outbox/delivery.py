@@ -26,7 +26,7 @@ from mifos_gateway.errors import GatewayError
 from mifos_gateway.models import DeferredAttempt, DeferredRequest
 from mifos_gateway.outbox import clock, intake
 from mifos_gateway.outbox.desk import WAITING_ONES, of_namespace
-from mifos_gateway.outbox.outcomes import Verdict, of_answer, of_error
+from mifos_gateway.outbox.outcomes import Verdict, of_answer, of_error, reason
 
 log = logging.getLogger("gateway")
 
@@ -221,7 +221,7 @@ def attempt(leased: Leased) -> Attempt:
     except GatewayError as failed:
         return Attempt(of_error(failed, failures=row.failures), at, error=failed.for_consumers)
     verdict = of_answer(answer, failures=row.failures, perhaps_sent=row.perhaps_sent, asked=row.asked)
-    return Attempt(verdict, at, answer)
+    return Attempt(verdict, at, answer, error=reason(answer))
 
 
 def call_of(row: DeferredRequest) -> guard.Call:

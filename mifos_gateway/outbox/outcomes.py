@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -50,6 +51,7 @@ LOCKED_PAUSE = 15.0  # FINERACT: close of business holds a loan for minutes
 ASKED_AT_MOST = 8  # while a key is in work; with the pauses between them a minute and a half
 _CONFLICT = "error.msg.platform.service.*conflict"
 _BEFORE_THE_RECORD = ("error.msg.loan.locked", "error.msg.sheduler.job.currently.running")  # *sic*
+_CODE = re.compile(r"[\w.-]{1,255}", re.ASCII)
 _BEFORE_THE_KEY = ("error.msg.not.authorized", "error.msg.invalid.instance.type")
 
 
@@ -125,6 +127,12 @@ def of_error(error: GatewayError, *, failures: int) -> Verdict:
         return Verdict(Status.QUEUED, "not_sent", again, was_sent=False)
     outcome = "timeout" if isinstance(error, MifosTimeout) else "failed"
     return Verdict(Status.QUEUED, outcome, again, may_have_arrived=True)
+
+
+def reason(answer: Answer) -> str:
+    """MIFOS's code for what is wrong, such as `error.msg.loan.locked`; "" without one. Its words may hold a name."""
+    codes = [code for code in globalisation_codes(answer.content) if _CODE.fullmatch(code)]
+    return codes[-1] if codes and answer.status_code >= 400 else ""
 
 
 def _before_the_key(status: int, codes: list[str]) -> bool:

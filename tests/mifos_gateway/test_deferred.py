@@ -312,7 +312,8 @@ def test_a_bad_end_holds_up_its_order_until_it_is_released(routes: Any, caller: 
     assert send_all() == []
     told = caller.call("GET", first["Location"]).json()
     assert told["response"] == {"status": 400, "body": {"userMessageGlobalisationCode": "validation.msg"}}
-    assert [(one["outcome"], one["status"]) for one in told["attempts"]] == [("rejected", 400)]
+    (attempt,) = told["attempts"]
+    assert (attempt["outcome"], attempt["status"], attempt["error"]) == ("rejected", 400, "validation.msg")
     desk.release(DeferredRequest.objects.get(uid=told["id"]).pk)
     assert send_all() == ["delivered"]
     assert caller.call("GET", second["Location"]).json()["status"] == "delivered"

@@ -153,3 +153,19 @@ def test_who_fails_in_a_row_waits_longer_and_a_minute_at_most() -> None:
 )
 def test_what_no_answer_means(error: GatewayError, verdict: Verdict) -> None:
     assert of_error(error, failures=2) == verdict
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (409, LOCKED, "error.msg.loan.locked"),
+        (400, {"userMessageGlobalisationCode": "error.msg"}, "error.msg"),
+        (403, refusal("Asha Rao owes 5,000"), "error.msg"),
+        (403, refusal("x" * 256), "error.msg"),
+        (500, b"<html>", ""),
+        (400, {"errors": []}, ""),
+        (200, LOCKED, ""),
+    ],
+)
+def test_the_reason_is_mifos_s_code_and_none_of_its_words(status: int, body: Any, told: str) -> None:
+    assert outcomes.reason(mifos_answer(status, body)) == told
