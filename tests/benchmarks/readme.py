@@ -32,7 +32,8 @@ def price(course: Course, row: str, book: Book) -> str:
     amount = shown(figure.median, course.unit)
     if row == course.subject:
         return f"**1** · {amount}"
-    return f"**{report.ratio_of(book[course.name].get(course.subject), figure).replace('  ', '** ', 1)} · {amount}"
+    ratio, _, spread = report.ratio_of(book[course.name].get(course.subject), figure).partition("  ")
+    return f"**{ratio}** {spread} · {amount}" if spread else f"**{ratio}** · {amount}"
 
 
 def price_and_more(course: Course, row: str, book: Book) -> str:
