@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -118,7 +118,9 @@ def test_until_a_time_in_the_operators_zone(operator: Client, breaker: SharedCir
     there = f"{then - timedelta(minutes=offset):%Y-%m-%dT%H:%M:%S}"
     operator.post(ACT, asked(operator, "open") | {"lasts": "time", "until": there, "offset": offset})
     assert seconds_left() == pytest.approx(7200, abs=3)
-    assert f"until {then:%Y-%m-%d %H:}" in LogEntry.objects.get().get_change_message()
+    (told,) = re.findall(r"until ([0-9: -]+) UTC", LogEntry.objects.get().get_change_message())
+    # The host's clock may have been set since this process began, and the engine in memory does not follow that.
+    assert abs(datetime.fromisoformat(f"{told}+00:00") - then) < timedelta(minutes=15)
 
 
 @pytest.mark.parametrize(("offset", "zone"), [(0, "UTC"), (-330, "UTC+05:30"), (300, "UTC-05:00"), ("", "UTC")])

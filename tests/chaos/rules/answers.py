@@ -5,9 +5,9 @@ from tests.chaos.rules import Found
 from tests.chaos.rules.outgoing import half_open
 from tests.chaos.views import PATIENCE, PROPAGATION, SILENT_LOSS, all_spans
 
-BUSY = 0.12
+BUSY = 0.2
 """Seconds that two busy cores may add beyond stalls and waits for a processor: a worker that is born takes one of them
-for a second, while the other serves workers, Redis, MIFOS and callers. 0.08 were seen."""
+for a second, while the other serves workers, Redis, MIFOS and callers. 0.08 were seen, and 0.14 beside a load of 13."""
 USUAL = 0.08
 """Seconds that a call may usually take in calm times: 0.02 to 0.04 were seen. A run that is slow throughout does not
 excuse itself."""
