@@ -97,7 +97,7 @@ def test_a_good_call_has_no_patience_with_redis(story, what, breaker):
     assert story.broken() == WAITS
 
 
-@pytest.mark.parametrize(("lasts", "broken"), [(0.2, set()), (0.3, WAITS)])
+@pytest.mark.parametrize(("lasts", "broken"), [(0.3, set()), (0.4, WAITS)])
 def test_a_failure_is_told_and_waits_no_longer_than_patience(story, lasts, broken):
     story.redis("pause", 2.0, 4.0)
     story.alone(2.1, 4.5)

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -267,6 +268,31 @@ def test_who_finds_another_thread_hanging_in_the_database_uses_what_is_remembere
 
     assert memory.identify(TOKEN) is SHOP
     assert database.asked == 1
+
+
+class Door:
+    """A lock that somebody else holds."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def acquire(self, *, timeout: float) -> bool:
+        self.waits.append(timeout)
+        return False
+
+
+@pytest.mark.parametrize(("has_heard", "waits"), [(False, 1.5), (True, 0.0)])
+def test_who_knows_no_token_yet_waits_longer_for_who_asks(
+    memory: TokenMemory, database: Database, clock: Clock, has_heard: bool, waits: float
+) -> None:
+    if has_heard:
+        memory.identify(TOKEN)
+    door: Any = Door()
+    memory._asking, memory._asking_since = door, clock.now - 0.5
+
+    with pytest.raises(TokensUnavailable):
+        memory.identify(tokens._make())
+    assert door.waits == [pytest.approx(waits)]
 
 
 # -- commands ------------------------------------------------------------------------------------------------------
