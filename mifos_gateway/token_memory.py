@@ -2,7 +2,8 @@
 
 What was asked within FRESH seconds is taken as it is, so a revocation is effective everywhere within 10 s. While the
 database is away, tokens that it confirmed within the last 15 minutes stay good. One thread of a process asks at a time,
-and nobody waits long for it (2 s at first, then 0.3 s): neither a hanging database nor noise in place of tokens can take the gateway's threads.
+and nobody waits long for it (2 s at first, then 0.3 s): neither a hanging database nor noise in place of tokens can
+take the gateway's threads.
 """
 
 import logging
@@ -26,8 +27,8 @@ FRESH_UNKNOWN = 5.0
 KEPT_WHILE_AWAY = 15 * 60.0
 PATIENCE = 0.3
 PATIENCE_AT_FIRST = 2.0
-"""Seconds since the first thread asked, in a process that has had no answer yet: it knows no token, and on a busy host its
-first connection takes its time."""
+"""Seconds since the first thread asked, in a process that has had no answer yet: it knows no token, and on a busy host
+its first connection takes its time."""
 RETRY_DATABASE_AFTER = 1.0
 MOST_LIVE = 10_000
 MOST_UNKNOWN = 1_000
