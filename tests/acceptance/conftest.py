@@ -19,8 +19,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Migrated once, copied for each test."""
+def _database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrated once. It is for `copy_database` alone: what a gateway writes into it, others would find in theirs."""
     path = tmp_path_factory.mktemp("database") / "db.sqlite3"
     environ = clean_environ(DJANGO_DEBUG="true", DATABASE_URL=f"sqlite:///{path}")
     subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], env=environ, cwd=CHECKOUT, check=True, timeout=60)
@@ -28,11 +28,11 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def token(migrated_database: Path) -> str:
+def token(_database: Path) -> str:
     """Good for maker and checker, in every copy of the database."""
     made = subprocess.run(
         [sys.executable, "manage.py", "create_consumer", "acceptance", "--maker", "--checker"],
-        env=clean_environ(DJANGO_DEBUG="true", DATABASE_URL=f"sqlite:///{migrated_database}"),
+        env=clean_environ(DJANGO_DEBUG="true", DATABASE_URL=f"sqlite:///{_database}"),
         cwd=CHECKOUT,
         check=True,
         capture_output=True,
@@ -42,12 +42,18 @@ def token(migrated_database: Path) -> str:
     return made.stdout.split()[-1]
 
 
+@pytest.fixture(scope="session")
+def copy_database(_database: Path, token: str) -> Callable[[Path], object]:
+    """Puts a migrated database, with the token's consumer, into a folder where a gateway looks for it."""
+    return lambda folder: shutil.copy(_database, folder / "db.sqlite3")
+
+
 @pytest.fixture
 def start_gateway(
-    tmp_path: Path, migrated_database: Path, token: str, sandbox: Sandbox
+    tmp_path: Path, copy_database: Callable[[Path], object], token: str, sandbox: Sandbox
 ) -> Iterator[Callable[..., Gateway]]:
     """`start_gateway(REDIS_URL=…, BREAKER_TIMEOUT="1")`; several in a test share database and sandbox."""
-    shutil.copy(migrated_database, tmp_path / "db.sqlite3")
+    copy_database(tmp_path)
     started: list[Gateway] = []
 
     def start(**environ: str) -> Gateway:

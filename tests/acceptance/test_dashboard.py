@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -60,9 +59,11 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, token: str) -> Iterator[Site]:
+def site(
+    tmp_path_factory: pytest.TempPathFactory, copy_database: Callable[[Path], object], token: str
+) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("dashboard")
-    shutil.copy(migrated_database, folder / "db.sqlite3")
+    copy_database(folder)
     redis = RedisServer(folder)
     with Sandbox() as mifos, chromium() as browser:
         environ = {"REDIS_URL": redis.url, "BREAKER_RESET_TIMEOUT": "3", "WEB_THREADS": "16"}

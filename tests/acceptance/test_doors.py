@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,15 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(
-    tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, token: str, shared_redis: RedisServer
+    tmp_path_factory: pytest.TempPathFactory,
+    copy_database: Callable[[Path], object],
+    token: str,
+    shared_redis: RedisServer,
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("doors")
+    copy_database(folder)
     environ = {
         "REDIS_URL": shared_redis.url,
-        "DATABASE_URL": f"sqlite:///{migrated_database}",
         "BREAKER_NAMESPACE": "doors",
         "BREAKER_TIMEOUT": "1",
         "BREAKER_VOLUME_THRESHOLD": "100000",

@@ -6,7 +6,7 @@ import socketserver
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,13 +57,15 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, token: str) -> Iterator[Site]:
+def running(
+    tmp_path_factory: pytest.TempPathFactory, copy_database: Callable[[Path], object], token: str
+) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
+    copy_database(folder)
     redis = RedisServer(folder)
     with Sandbox() as mifos:
         environ = {
             "REDIS_URL": redis.url,
-            "DATABASE_URL": f"sqlite:///{migrated_database}",
             "WEB_THREADS": "16",
             "GATEWAY_BULKHEAD": "16",  # whatever is rejected here is rejected for Redis's sake
             "BREAKER_RESET_TIMEOUT": "300",
