@@ -75,7 +75,8 @@ class Mifos:
         `deferred`: a write on a route that may be deferred is accepted for later when MIFOS cannot take it; its answer
         is then a 202 whose `.provenance` is "deferred". Within a transaction it is accepted as that one commits.
         `order_key`: to be sent after those of the same key, instead of after those to the same resource.
-        Two calls with one `idempotency_key` are one for MIFOS when user, method, path and query are the same too.
+        Two calls with one `idempotency_key` (or with the header of that name) are one for MIFOS when user, method, path
+        and query are the same too.
         """
         from mifos_gateway.outbox import intake  # whose models are there only once Django's apps are
 
@@ -85,6 +86,7 @@ class Mifos:
         targets.refuse_tenant_choice(target.query)
         body, content_type = _body(json, data)
         sent_headers = _headers(content_type, headers)
+        idempotency_key = _key(idempotency_key, sent_headers)
         if idempotency_key is not None:
             sent_headers["Idempotency-Key"] = idempotency.key_for_mifos(
                 idempotency_key,
@@ -148,6 +150,15 @@ def _body(json: Any, data: Data | None) -> tuple[bytes | None, str | None]:
     if isinstance(data, Mapping):
         return urlencode(data, doseq=True).encode(), _FORM
     return (data.encode() if isinstance(data, str) else data), None
+
+
+def _key(given: str | None, headers: dict[str, str]) -> str | None:
+    """The call's key, also where its headers have it: a deferred write would lose it there, for one of ours."""
+    found = [headers.pop(each) for each in list(headers) if each.lower() == "idempotency-key"]
+    found = [one for one in (given, *found) if one is not None]
+    if len(found) > 1:
+        raise InvalidCall("A call has one key: idempotency_key, or one header Idempotency-Key.")
+    return found[0] if found else None
 
 
 def _taken(headers: dict[str, str], name: str) -> str:

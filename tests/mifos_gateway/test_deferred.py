@@ -244,6 +244,16 @@ def test_others_may_use_the_same_key(routes: Any, caller: Caller, mifos: FakeMif
     assert other.call("GET", first["Location"]).status_code == 404
 
 
+def test_a_key_in_the_headers_of_a_call_in_python_is_the_same_key(routes: Any, mifos: FakeMifos) -> None:
+    open_circuit(mifos)
+    answers: list[Any] = [
+        maker.post("clients", json={"name": "Asha"}, deferred=True, **key)
+        for key in ({"idempotency_key": "k"}, {"headers": {"Idempotency-Key": "k"}})
+    ]
+    assert [answer.json()["idempotencyKey"] for answer in answers] == ["k", "k"]
+    assert DeferredRequest.objects.count() == 1
+
+
 def test_in_python_too(routes: Any, mifos: FakeMifos) -> None:
     open_circuit(mifos)
     answer: Any = maker.post("clients", json={"name": "Asha"}, deferred=True, idempotency_key="k")

@@ -111,6 +111,24 @@ def test_an_idempotency_key_becomes_a_digest(mifos: FakeMifos) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("name", ["Idempotency-Key", "idempotency-key"])
+def test_a_key_in_the_headers_is_the_calls_key(mifos: FakeMifos, name: str) -> None:
+    maker.post("clients", idempotency_key="k")
+    by_argument = dict(mifos.last["headers"])
+    maker.post("clients", headers={name: "k"})
+
+    assert {each: mifos.last["headers"][each] for each in mifos.last["headers"] if "key" in each.lower()} == {
+        "Idempotency-Key": by_argument["Idempotency-Key"]
+    }
+
+
+def test_a_call_has_one_key(mifos: FakeMifos) -> None:
+    with pytest.raises(InvalidCall, match="one key"):
+        maker.post("clients", idempotency_key="a", headers={"Idempotency-Key": "b"})
+    assert not mifos.calls
+
+
+@pytest.mark.django_db
 def test_a_key_used_in_python_meets_no_consumers(mifos: FakeMifos) -> None:
     maker.post("clients", idempotency_key="k")
 
