@@ -44,9 +44,9 @@ class Cached(Fallback):
         return f"Cached(max_stale={self.max_stale:g})"
 
     def answer(self, call: Any, error: Exception) -> Any:
-        asked = call.cache_control
-        if not self.max_stale or call.method != "GET" or asked.no_store:
-            raise error
+        asked = getattr(call, "cache_control", None)
+        if asked is None or not self.max_stale or call.method != "GET" or asked.no_store:
+            raise error  # without the first it is the call of a function, of which nothing is kept
         visit = call.visit or answers.visit(call)
         if not _within(visit, asked.stale_limit(self.max_stale)):
             raise error

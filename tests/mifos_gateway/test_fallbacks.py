@@ -10,10 +10,10 @@ import requests
 from rest_framework.response import Response as DrfResponse
 
 from breaker import queries
-from breaker.registry import registry
+from breaker.registry import create_circuit_breaker, registry
 from mifos_gateway import checker, fallbacks, maker
 from mifos_gateway.errors import GatewayError, InvalidCall, MifosFailed, MifosTimeout, MifosUnavailable
-from mifos_gateway.fallbacks import FailFast, Placeholder, fallback
+from mifos_gateway.fallbacks import Cached, Deferred, FailFast, Placeholder, fallback
 from mifos_gateway.refusals import ServiceUnavailable
 from tests.mifos_gateway.conftest import Caller, FakeMifos, mifos_answer
 
@@ -225,3 +225,19 @@ def test_over_rest_the_header_says_whose_answer_it_is(
     configure(settings, by={"GET offices*": lambda: 1 / 0})
     refused = Caller(token).mifos("offices")
     assert (refused.status_code, refused.json()["sent"]) == (503, False)
+
+
+@pytest.mark.parametrize("strategy", [Cached(max_stale=60), Deferred()])
+def test_what_knows_calls_to_mifos_leaves_a_function_to_the_next(
+    strategy: Any, mifos: FakeMifos, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever guards a function by such a one alone gets that function's own error, and no other as its cause."""
+
+    def fetch() -> int:
+        raise ConnectionError("the ledger is away")
+
+    with pytest.raises(ConnectionError) as raised:
+        create_circuit_breaker(fetch, name="alone", fallback=strategy)()
+    assert raised.value.__cause__ is None
+    assert create_circuit_breaker(fetch, name="chained", fallback=strategy | Placeholder([]))() == []
+    assert "fallback failed" not in caplog.text
