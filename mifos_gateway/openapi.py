@@ -202,14 +202,17 @@ _PARAMETERS = [
         ),
     ),
     OpenApiParameter(
-        "X-Gateway-Error", str, OpenApiParameter.HEADER, response=[400, 401, 403, 404, 405, 413, 500, 502, 503, 504]
+        "X-Gateway-Error",
+        str,
+        OpenApiParameter.HEADER,
+        response=[400, 401, 403, 404, 405, 409, 413, 422, 500, 502, 503, 504],
     ),
     OpenApiParameter("Retry-After", int, OpenApiParameter.HEADER, response=[503], description="Seconds, at least 1."),
     OpenApiParameter(
         "X-Fallback",
         str,
         OpenApiParameter.HEADER,
-        response=[200],
+        response=[200, 202],
         description="Not MIFOS's answer of now, but what the gateway gives instead: cache, placeholder, custom or "
         "deferred.",
     ),
@@ -248,6 +251,13 @@ _PARAMETERS_OF_WRITES = [
         description="Of the deferred request; of the first that comes before this one.",
     ),
     OpenApiParameter("Preference-Applied", str, OpenApiParameter.HEADER, response=[202]),
+    OpenApiParameter(
+        "Idempotency-Key",
+        str,
+        OpenApiParameter.HEADER,
+        response=[200, 202, 204, 409, 422, 500, 502, 503, 504],
+        description="To repeat this write by: the caller's, or one that the gateway made of a write that may be deferred.",
+    ),
 ]
 
 _ANYTHING = {"application/json": OpenApiTypes.OBJECT, "application/octet-stream": OpenApiTypes.BINARY}

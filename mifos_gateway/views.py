@@ -72,7 +72,7 @@ class MifosView(APIView):
             answer = _through_guard(call, current)
         else:
             current.outcome = "deferred"
-        return wire.answer(answer, method=method)
+        return self._showing_its_key(wire.answer(answer, method=method))
 
     # One each, so that each has a schema of its own.
     def get(self, request: Request, client: guard.User, path: str) -> HttpResponse:
@@ -94,11 +94,15 @@ class MifosView(APIView):
         return self.forward(request, client, path)
 
     def handle_exception(self, exc: Exception) -> Any:
-        response = super().handle_exception(exc)
-        if self.write is not None and self.write.key:
-            response.headers.setdefault("Idempotency-Key", self.write.key)  # to repeat it by, also one of ours
+        response = self._showing_its_key(super().handle_exception(exc))
         if isinstance(exc, RequestTooLarge):
             wire.end_connection_after(response, self.request._request)
+        return response
+
+    def _showing_its_key(self, response: Any) -> Any:
+        """To repeat the write by, also where the key is one of ours."""
+        if self.write is not None and self.write.key:
+            response.headers.setdefault("Idempotency-Key", self.write.key)
         return response
 
     @property

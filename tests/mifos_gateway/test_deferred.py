@@ -98,6 +98,15 @@ def test_nothing_is_accepted_while_mifos_answers(routes: Any, caller: Caller, mi
     assert (answer.status_code, answer.json(), "Location" in answer) == (200, {"ok": True}, False)
     assert not DeferredRequest.objects.exists()
     assert len(mifos.last["headers"]["Idempotency-Key"]) == 43  # it could have been lost
+    sent = mifos.last["headers"]["Idempotency-Key"]
+    again = accept(caller, headers={"Idempotency-Key": answer["Idempotency-Key"]})  # one of ours, to repeat it by
+    assert (again.status_code, mifos.last["headers"]["Idempotency-Key"]) == (200, sent)
+
+
+def test_mifoss_answer_to_a_write_shows_the_callers_key(routes: Any, caller: Caller, mifos: FakeMifos) -> None:
+    answer = caller.mifos("notes", "POST", body=BODY, headers={"Idempotency-Key": "order-1"})
+    assert (answer.status_code, answer["Idempotency-Key"]) == (200, "order-1")
+    assert "Idempotency-Key" not in caller.mifos("notes", "POST", body=BODY)
 
 
 def test_what_was_not_sent_is_accepted(routes: Any, caller: Caller, mifos: FakeMifos) -> None:
