@@ -256,7 +256,7 @@ _PARAMETERS_OF_WRITES = [
         str,
         OpenApiParameter.HEADER,
         response=[200, 202, 204, 409, 422, 500, 502, 503, 504],
-        description="To repeat this write by: the caller's, or one that the gateway made of a write that may be deferred.",
+        description="To repeat this write by: the caller's, or the gateway's for one that may be deferred.",
     ),
 ]
 

@@ -72,7 +72,9 @@ class MifosView(APIView):
             answer = _through_guard(call, current)
         else:
             current.outcome = "deferred"
-        return self._showing_its_key(wire.answer(answer, method=method))
+        response = wire.answer(answer, method=method)
+        self._show_key(response)
+        return response
 
     # One each, so that each has a schema of its own.
     def get(self, request: Request, client: guard.User, path: str) -> HttpResponse:
@@ -94,16 +96,16 @@ class MifosView(APIView):
         return self.forward(request, client, path)
 
     def handle_exception(self, exc: Exception) -> Any:
-        response = self._showing_its_key(super().handle_exception(exc))
+        response = super().handle_exception(exc)
+        self._show_key(response)
         if isinstance(exc, RequestTooLarge):
             wire.end_connection_after(response, self.request._request)
         return response
 
-    def _showing_its_key(self, response: Any) -> Any:
+    def _show_key(self, response: HttpResponse) -> None:
         """To repeat the write by, also where the key is one of ours."""
         if self.write is not None and self.write.key:
             response.headers.setdefault("Idempotency-Key", self.write.key)
-        return response
 
     @property
     def default_response_headers(self) -> dict[str, str]:
