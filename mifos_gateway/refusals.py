@@ -78,8 +78,8 @@ class IdempotencyKeyReused(Refusal):
     code = "IDEMPOTENCY_KEY_REUSED"
     status = 422
 
-    def __init__(self) -> None:
-        super().__init__("This Idempotency-Key has come with another body before; a new request needs a new key.")
+    def __init__(self, other: str = "with another body") -> None:
+        super().__init__(f"This Idempotency-Key has come {other} before; a new request needs a new key.")
 
 
 class DeferredAhead(Refusal):

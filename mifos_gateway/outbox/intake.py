@@ -288,7 +288,11 @@ def _refuse_other_body(used: UsedKey, call: Call) -> None:
 
 
 def _of_key(write: Write) -> DeferredRequest | None:
-    return DeferredRequest.objects.filter(namespace=breaker_conf.namespace(), identity=write.identity).first()
+    """Raises IdempotencyKeyReused: where tenants share a namespace, what one is sent was not accepted for the other."""
+    row = DeferredRequest.objects.filter(namespace=breaker_conf.namespace(), identity=write.identity).first()
+    if row is not None and row.tenant != conf.tenant():
+        raise IdempotencyKeyReused("for another tenant")
+    return row
 
 
 def _answer(row: DeferredRequest, write: Write) -> requests.Response:

@@ -253,6 +253,20 @@ def test_others_may_use_the_same_key(routes: Any, caller: Caller, mifos: FakeMif
     assert other.call("GET", first["Location"]).status_code == 404
 
 
+@pytest.mark.parametrize("how", [{"Prefer": "respond-async, wait=0"}, {"Prefer": "return=minimal"}])
+def test_a_key_that_another_tenant_has_used_in_this_namespace_is_not_answered_by_its_request(
+    routes: Any, caller: Caller, mifos: FakeMifos, settings: Any, how: dict[str, str]
+) -> None:
+    """Or the second tenant's write would be accepted and never sent."""
+    settings.BREAKER = {**getattr(settings, "BREAKER", {}), "NAMESPACE": "shared"}
+    first = accept(caller, headers={"Prefer": "respond-async, wait=0", "Idempotency-Key": "k"})
+    assert first.status_code == 202
+    settings.MIFOS = {**settings.MIFOS, "TENANT_ID": "other"}
+    answer = accept(caller, headers={**how, "Idempotency-Key": "k"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert "tenant" in answer.json()["message"]
+
+
 def test_a_key_in_the_headers_of_a_call_in_python_is_the_same_key(routes: Any, mifos: FakeMifos) -> None:
     open_circuit(mifos)
     answers: list[Any] = [
