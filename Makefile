@@ -10,7 +10,7 @@ MUTMUT_VERSION := 3.8.1
 
 OPOSSUM := tests/benchmarks/opossum
 # The suite waits more than it works. 0: one after the other, in this process, for a debugger.
-TEST_JOBS ?= 2
+TEST_JOBS ?= 3
 
 # What a production deployment would set, for the checks alone.
 PRODUCTION := env -i PATH="$$PATH" DJANGO_DEBUG=false DJANGO_SECRET_KEY=uvwxyz0123456789-for-make-check-uvwxyz0123456789-only \
