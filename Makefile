@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 MUTMUT_VERSION := 3.8.1
 
 OPOSSUM := tests/benchmarks/opossum
-# The suite waits more than it works. 0: one after the other, in this process, for a debugger.
+# Two cores are busy with three: each waits now and then. 0: one after the other, in this process, for a debugger.
 TEST_JOBS ?= 3
 
 # What a production deployment would set, for the checks alone.

@@ -30,7 +30,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
-from django.conf import settings
 from django.core.cache import caches
 from django.core.signals import setting_changed
 from django.utils.crypto import salted_hmac
@@ -404,7 +403,7 @@ def _digest(call: Call, query: str) -> str:
     said = sorted((name.lower(), value) for name, value in call.headers.items() if name.lower() not in _UNKEYED)
     pairs = sorted(parse_qsl(query, keep_blank_values=True, encoding="latin-1"), key=lambda pair: pair[0])
     path = api_path(call.target).partition("?")[0]
-    who = getattr(settings, "MIFOS", {}).get(f"{call.user.upper()}_USERNAME")
+    who = conf.mifos().get(f"{call.user.upper()}_USERNAME")
     asked = json.dumps([_mifos(), call.user, who, path, pairs, said])
     return salted_hmac("mifos_gateway.kept", asked, algorithm="sha256").hexdigest()
 
@@ -438,8 +437,7 @@ def _text(given: Any) -> str:
 @cache
 def _mifos() -> str:
     """This deployment's MIFOS and tenant, however they are spelled."""
-    mifos = getattr(settings, "MIFOS", {})
-    return json.dumps([place_of(mifos.get("BASE_URL") or "http://unset"), conf.tenant()])
+    return json.dumps([place_of(conf.mifos().get("BASE_URL") or "http://unset"), conf.tenant()])
 
 
 def _cache() -> Any:

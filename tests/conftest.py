@@ -8,15 +8,18 @@ from config import valkey
 from tests.programs import PostgresServer, RedisServer, needs_program
 
 LONGEST_FIRST = (
-    *(
-        *("chaos/test_chaos", "acceptance/test_prometheus", "acceptance/test_opentelemetry"),
-        "acceptance/test_deferred",
-        "acceptance/test_make_up",
-        "acceptance/test_dashboard",
-        "config/test_production",
-    ),
+    "chaos/test_chaos",
+    "acceptance/test_prometheus",
+    "acceptance/test_opentelemetry",
+    "acceptance/test_deferred",
+    "acceptance/test_make_up",
+    "acceptance/test_dashboard",
+    "config/test_production",
     "test_wheel",
-    *("engine/test_peers_defects", "benchmarks/test_smoke", "benchmarks/test_deferred", "acceptance/"),
+    "engine/test_peers_defects",
+    "benchmarks/test_smoke",
+    "benchmarks/test_deferred",
+    "acceptance/",
 )
 """Modules of many seconds: begun last, one would keep a process busy while the others have nothing left to do. Beside
 the chaos those that wait more than they work."""

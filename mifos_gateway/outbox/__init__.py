@@ -7,9 +7,8 @@ delivery  lease, send, settle
 pace      how fast a backlog is sent
 runner    the loop of `manage.py deliver_deferred`
 turnstile how few at a time ask the database at the door
-acts      operators' acts, with who and why
-metrics   what Prometheus is told
 desk      what callers and operators do with deferred requests, and how they are told of
 acts      the same by an operator: who, and why
 payload   what a deferred request holds, to look at
+metrics   what Prometheus is told
 """

@@ -51,8 +51,8 @@ LOCKED_PAUSE = 15.0  # FINERACT: close of business holds a loan for minutes
 ASKED_AT_MOST = 8  # while a key is in work; with the pauses between them a minute and a half
 _CONFLICT = "error.msg.platform.service.*conflict"
 _BEFORE_THE_RECORD = ("error.msg.loan.locked", "error.msg.sheduler.job.currently.running")  # *sic*
-_CODE = re.compile(r"[\w.-]{1,255}", re.ASCII)
 _BEFORE_THE_KEY = ("error.msg.not.authorized", "error.msg.invalid.instance.type")
+_CODE = re.compile(r"[\w.-]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,10 @@ def of_error(error: GatewayError, *, failures: int) -> Verdict:
 
 def reason(answer: Answer) -> str:
     """MIFOS's code for what is wrong, such as `error.msg.loan.locked`; "" without one. Its words may hold a name."""
+    if answer.status_code < 400:
+        return ""
     codes = [code for code in globalisation_codes(answer.content) if _CODE.fullmatch(code)]
-    return codes[-1] if codes and answer.status_code >= 400 else ""
+    return codes[-1] if codes else ""
 
 
 def _before_the_key(status: int, codes: list[str]) -> bool:
