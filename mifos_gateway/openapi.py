@@ -255,7 +255,7 @@ _PARAMETERS_OF_WRITES = [
         "Idempotency-Key",
         str,
         OpenApiParameter.HEADER,
-        response=[200, 202, 204, 409, 422, 500, 502, 503, 504],
+        response=[200, 202, 204, 400, 403, 404, 409, 422, 500, 502, 503, 504],
         description="To repeat this write by: the caller's, or the gateway's for one that may be deferred.",
     ),
 ]

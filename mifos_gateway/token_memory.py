@@ -27,8 +27,8 @@ FRESH_UNKNOWN = 5.0
 KEPT_WHILE_AWAY = 15 * 60.0
 PATIENCE = 0.3
 PATIENCE_AT_FIRST = 2.0
-"""Seconds since the first thread asked, in a process that has had no answer yet: it knows no token, and on a busy host
-its first connection takes its time."""
+"""Seconds since the first thread asked, in a process that has heard nothing yet, an error neither: it knows no token,
+and on a busy host its first connection takes its time."""
 RETRY_DATABASE_AFTER = 1.0
 MOST_LIVE = 10_000
 MOST_UNKNOWN = 1_000
@@ -120,6 +120,7 @@ class TokenMemory:
         return remembered
 
     def _note_loss(self, error: Exception) -> None:
+        self._has_heard = True
         self._ask_again_at = self._monotonic() + RETRY_DATABASE_AFTER
         if not self._is_away:
             self._is_away = True

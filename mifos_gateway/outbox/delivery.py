@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import Case, Q, QuerySet, Subquery, When
 
 from breaker import conf as breaker_conf
 from breaker.fallbacks import FailFast
@@ -25,7 +25,7 @@ from mifos_gateway import conf, database, guard, idempotency, vault
 from mifos_gateway.errors import GatewayError
 from mifos_gateway.models import DeferredAttempt, DeferredRequest
 from mifos_gateway.outbox import clock, intake
-from mifos_gateway.outbox.desk import WAITING_ONES, of_namespace
+from mifos_gateway.outbox.desk import ITS_ORDER, WAITING_ONES, ahead, of_namespace
 from mifos_gateway.outbox.outcomes import Verdict, of_answer, of_error, reason
 
 log = logging.getLogger("gateway")
@@ -47,7 +47,7 @@ WITH RECURSIVE names (name) AS (
 SELECT name, {of_each} FROM names WHERE name IS NOT NULL LIMIT %(most)s
 """
 _TABLE = DeferredRequest._meta.db_table
-_HEAD = f"(SELECT min(id) FROM {_TABLE} WHERE namespace = %(namespace)s AND line = name)"  # noqa: S608 - our own table
+_HEAD = f"(SELECT min(id) FROM {_TABLE} WHERE namespace = %(namespace)s AND tenant = %(tenant)s AND line = name)"  # noqa: S608 - our own table
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,7 @@ def sendable(now: datetime, breakers: Collection[str]) -> Iterator[QuerySet[Defe
     # Where the namespace is a name of one's own, the tenant may have changed since.
     is_due = Q(status=Status.QUEUED, due_at__lte=now, breaker__in=breakers, tenant=conf.tenant())
     is_due &= Q(consumer=None) | Q(consumer__revoked_at=None)
-    line = DeferredRequest.objects.filter(namespace=OuterRef("namespace"), line=OuterRef("order")).order_by("pk")
-    is_first = Q(order="") | Q(pk=Subquery(line.values("pk")[:1]))
+    is_first = Q(order="") | Q(pk=Subquery(ahead(*ITS_ORDER).values("pk")[:1]))
     for candidates in _candidates(of_namespace().filter(is_due), breakers):
         rows = DeferredRequest.objects.filter(is_first, pk__in=candidates).order_by("due_at", "pk")
         yield _checked(rows, is_due & Q(expires_at__gt=now))
@@ -136,7 +135,7 @@ def _names(column: str, *, of_each: str = "NULL", after: str = "", **rows: str) 
     where = " AND ".join(f"{name} = %({name})s" for name in rows)
     sql = _NAMES.format(table=_TABLE, column=column, rows=where, of_each=of_each)
     with connection.cursor() as cursor:
-        cursor.execute(sql, {**rows, "after": after, "most": FRONT})
+        cursor.execute(sql, {**rows, "tenant": conf.tenant(), "after": after, "most": FRONT})
         found: list[tuple[str, Any]] = cursor.fetchall()
         return found
 
@@ -193,13 +192,15 @@ def recover(now: datetime) -> int:
 def expire(now: datetime, *, everywhere: bool = False) -> int:
     """End those whose time to live has passed: expired, or unknown where MIFOS perhaps has them.
 
-    `everywhere`: of other namespaces too, which nobody may be left to look after.
+    `everywhere`: of other namespaces too, which nobody may be left to look after; such as were being sent as well.
     """
-    late = (DeferredRequest.objects.all() if everywhere else of_namespace()).filter(
-        status=Status.QUEUED, expires_at__lte=now
-    )
+    of_late = (DeferredRequest.objects.all() if everywhere else of_namespace()).filter(expires_at__lte=now)
+    late = of_late.filter(status=Status.QUEUED)
     unknown = late.filter(perhaps_sent=True).update(status=Status.UNKNOWN, ended_at=now)
     expired = late.filter(perhaps_sent=False).update(status=Status.EXPIRED, ended_at=now)
+    if everywhere:
+        left = of_late.filter(status=Status.REPLAYING, lease_until__lt=now)
+        unknown += left.update(status=Status.UNKNOWN, ended_at=now, perhaps_sent=True, lease=None, lease_until=None)
     if unknown or expired:
         log.warning("Deferred requests whose time to live has passed: %d expired, %d unknown", expired, unknown)
     return unknown + expired

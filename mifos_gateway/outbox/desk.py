@@ -28,6 +28,8 @@ BLOCKING = Q(status__in=STUCK, released_at=None) & ~Q(order="")
 """What holds up its order until somebody decides."""
 UNSEEN = Q(status=Status.UNKNOWN, released_at=None)
 _PURGED_AT_ONCE = 500
+ITS_ORDER = (OuterRef("namespace"), OuterRef("tenant"), OuterRef("order"))
+"""Of the row of the query around."""
 
 
 class NotPossible(Exception):
@@ -43,12 +45,12 @@ def of_namespace() -> QuerySet[DeferredRequest]:
     return DeferredRequest.objects.filter(namespace=breaker_conf.namespace())
 
 
-def ahead(namespace: Any, order: Any, *, before: Any = None) -> QuerySet[DeferredRequest]:
-    """The unfinished ones of an order, first ones first; of those before one, by its primary key.
+def ahead(namespace: Any, tenant: Any, order: Any, *, before: Any = None) -> QuerySet[DeferredRequest]:
+    """The unfinished ones of a tenant's order, first ones first; of those before one, by its primary key.
 
     Values, or expressions of a query around this one.
     """
-    found = DeferredRequest.objects.filter(namespace=namespace, line=order).order_by("pk")
+    found = DeferredRequest.objects.filter(namespace=namespace, tenant=tenant, line=order).order_by("pk")
     return found if before is None else found.filter(pk__lt=before)
 
 
@@ -56,12 +58,12 @@ def position(row: DeferredRequest) -> int | None:
     """1 when it is the next of its order; None once it is done with."""
     if row.status not in (*WAITING, *STUCK) or row.released_at is not None:
         return None
-    return 1 + (ahead(row.namespace, row.order, before=row.pk).count() if row.order else 0)
+    return 1 + (ahead(row.namespace, row.tenant, row.order, before=row.pk).count() if row.order else 0)
 
 
 def with_numbers(rows: QuerySet[DeferredRequest]) -> QuerySet[Any]:
     """The same, each with its `place`, which is its position, and the count of its attempts, `tries`."""
-    before = ahead(OuterRef("namespace"), OuterRef("order"), before=OuterRef("pk")).order_by()
+    before = ahead(*ITS_ORDER, before=OuterRef("pk")).order_by()
     is_waiting = UNFINISHED & ~Q(order="")
     return rows.annotate(
         place=Case(
@@ -77,7 +79,7 @@ def with_numbers(rows: QuerySet[DeferredRequest]) -> QuerySet[Any]:
 
 def with_behind(rows: QuerySet[DeferredRequest]) -> QuerySet[Any]:
     """The same, each with how many unfinished ones wait `behind` it in its order."""
-    behind = ahead(OuterRef("namespace"), OuterRef("order")).filter(pk__gt=OuterRef("pk")).order_by()
+    behind = ahead(*ITS_ORDER).filter(pk__gt=OuterRef("pk")).order_by()
     has_none = When(order="", then=0)
     return rows.annotate(behind=Case(has_none, default=Coalesce(_counted(behind.values("order")), 0)))
 
@@ -170,8 +172,10 @@ def retry(pk: int, *, new_key: bool | None = None) -> DeferredRequest:
             row.due_at = min(row.due_at, clock.now())
             row.save(update_fields=("due_at",))
             return row
-        if row.namespace != breaker_conf.namespace():
-            raise NotPossible(f"It is for another MIFOS than this gateway's ({row.namespace}).")
+        if (row.namespace, row.tenant) != (breaker_conf.namespace(), conf.tenant()):
+            raise NotPossible(
+                f"It is for another MIFOS or tenant than this gateway's ({row.namespace}, tenant {row.tenant})."
+            )
         if row.status not in RETRIED:
             raise NotPossible(f"It is {row.status}; only what is rejected, unknown or expired is sent again.")
         renews = row.status == Status.REJECTED if new_key is None else new_key

@@ -105,8 +105,9 @@ def with_write(call: Call, write: Write | None) -> Call:
     if write is None:
         return call
     headers = call.headers
-    if write.key and not write.is_given:
-        headers = {**headers, "Idempotency-Key": write.identity}
+    if write.key and not write.is_given:  # as it goes when the caller repeats it with the key that was shown
+        sent = write.key if conf.gateway().raw_idempotency_keys else write.identity
+        headers = {**headers, "Idempotency-Key": sent}
     return replace(call, headers=headers, write=write)
 
 
@@ -123,7 +124,7 @@ def admit(call: Call) -> requests.Response | None:
     if write.order and (write.deferred is not None or keeps_order()):
         try:
             with turnstile:
-                first = desk.ahead(breaker_conf.namespace(), write.order).first()
+                first = desk.ahead(breaker_conf.namespace(), conf.tenant(), write.order).first()
         except DATABASE_AWAY:
             raise OutboxUnavailable from None
         if first is not None:

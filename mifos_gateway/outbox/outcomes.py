@@ -91,7 +91,7 @@ def of_answer(answer: Answer, *, failures: int, perhaps_sent: bool, asked: int) 
     if status == 425:
         if asked + 1 >= ASKED_AT_MOST:
             return Verdict(Status.UNKNOWN, "unknown", may_have_arrived=True)
-        return Verdict(Status.QUEUED, "processing", again, may_have_arrived=True)
+        return Verdict(Status.QUEUED, "processing", back_off(asked + 1), may_have_arrived=True)
     if status == 409 and _any(codes, _CONFLICT):
         return Verdict(Status.QUEUED, "conflict", again, new_key=True)
     if not replayed and (status == 429 or any(_any(codes, code) for code in _BEFORE_THE_RECORD)):

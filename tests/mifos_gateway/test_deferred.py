@@ -13,10 +13,11 @@ from django.db import OperationalError, transaction
 
 from breaker.registry import registry
 from mifos_gateway import maker, tokens
-from mifos_gateway.errors import GatewayError, MifosTimeout, MifosUnavailable
+from mifos_gateway.errors import GatewayError, InvalidCall, MifosTimeout, MifosUnavailable
 from mifos_gateway.fallbacks import Deferred, FailFast
 from mifos_gateway.models import DeferredRequest, UsedKey
 from mifos_gateway.outbox import clock, delivery, desk, intake
+from mifos_gateway.outbox.desk import NotPossible
 from mifos_gateway.outbox.turnstile import PLACES, Turnstile
 from mifos_gateway.refusals import DeferredAhead, IdempotencyKeyReused, ServiceUnavailable
 from tests.mifos_gateway.conftest import Caller, FakeMifos, mifos_answer
@@ -93,11 +94,15 @@ def test_a_rejected_write_is_accepted_for_later(routes: Any, caller: Caller, mif
     assert caller.call("GET", answer["Location"]).json() == told
 
 
-def test_nothing_is_accepted_while_mifos_answers(routes: Any, caller: Caller, mifos: FakeMifos) -> None:
+@pytest.mark.parametrize(("raw", "length"), [(False, 43), (True, 32)])
+def test_nothing_is_accepted_while_mifos_answers(
+    routes: Any, caller: Caller, mifos: FakeMifos, raw: bool, length: int
+) -> None:
+    routes(RAW_IDEMPOTENCY_KEYS=raw)
     answer = accept(caller)
     assert (answer.status_code, answer.json(), "Location" in answer) == (200, {"ok": True}, False)
     assert not DeferredRequest.objects.exists()
-    assert len(mifos.last["headers"]["Idempotency-Key"]) == 43  # it could have been lost
+    assert len(mifos.last["headers"]["Idempotency-Key"]) == length  # it could have been lost
     sent = mifos.last["headers"]["Idempotency-Key"]
     again = accept(caller, headers={"Idempotency-Key": answer["Idempotency-Key"]})  # one of ours, to repeat it by
     assert (again.status_code, mifos.last["headers"]["Idempotency-Key"]) == (200, sent)
@@ -265,6 +270,28 @@ def test_a_key_that_another_tenant_has_used_in_this_namespace_is_not_answered_by
     answer = accept(caller, headers={**how, "Idempotency-Key": "k"})
     assert (answer.status_code, answer.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
     assert "tenant" in answer.json()["message"]
+
+
+def test_where_tenants_share_a_namespace_neither_waits_for_the_other(
+    routes: Any, caller: Caller, mifos: FakeMifos, settings: Any
+) -> None:
+    settings.BREAKER = {**getattr(settings, "BREAKER", {}), "NAMESPACE": "shared"}
+    assert accept(caller, "loans/5/charges", headers={"Prefer": "respond-async, wait=0"}).status_code == 202
+    settings.MIFOS = {**settings.MIFOS, "TENANT_ID": "other"}
+    assert caller.mifos("loans/5/charges", "POST", body=BODY).status_code == 200
+    later = accept(caller, "loans/5/charges", headers={"Prefer": "respond-async, wait=0"})
+    assert (later.status_code, later.json()["position"]) == (202, 1)
+    due_now()
+    assert send_all() == ["delivered"]
+    first = DeferredRequest.objects.earliest("pk")
+    DeferredRequest.objects.filter(pk=first.pk).update(status="unknown")
+    with pytest.raises(NotPossible, match="another MIFOS or tenant"):
+        desk.retry(first.pk)
+
+
+def test_one_call_in_python_has_one_key(routes: Any, mifos: FakeMifos) -> None:
+    with pytest.raises(InvalidCall, match="one key"):
+        maker.post("clients", json={}, headers={"Idempotency-Key": "a", "idempotency-key": "a"})
 
 
 def test_a_key_in_the_headers_of_a_call_in_python_is_the_same_key(routes: Any, mifos: FakeMifos) -> None:

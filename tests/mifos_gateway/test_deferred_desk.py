@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from mifos_gateway.models import DeferredRequest, UsedKey
-from mifos_gateway.outbox import clock, desk
+from mifos_gateway.outbox import clock, delivery, desk
 from mifos_gateway.outbox.desk import Backlog
 from tests.mifos_gateway.deferred_rows import attempted, deferred
 
@@ -109,3 +110,20 @@ def test_keys_of_another_gateway_stay() -> None:
         UsedKey.objects.create(namespace=namespace, identity="x", body_digest="y", created_at=old)
     desk.purge(clock.now())
     assert UsedKey.objects.get().namespace == "another"
+
+
+def test_what_nobody_is_left_to_recover_ends_as_unknown_with_its_time() -> None:
+    """Its sender was killed, and then the gateway pointed elsewhere."""
+    now = clock.now()
+    left = [
+        deferred(order, status="replaying", ago=7200, namespace="another", lease=uuid.uuid4(), lease_until=until)
+        for order, until in (("loans/1", now - timedelta(seconds=1)), ("loans/2", now + timedelta(seconds=9)))
+    ]
+    assert delivery.expire(now) == 0
+    assert delivery.expire(now, everywhere=True) == 1
+    for row in left:
+        row.refresh_from_db()
+    assert [(row.status, row.perhaps_sent, row.lease is None) for row in left] == [
+        ("unknown", True, True),
+        ("replaying", False, False),
+    ]

@@ -117,6 +117,7 @@ def test_who_stands_before_mifos_rejects_nothing(status: int, body: bytes, perha
 def test_a_key_in_work_is_asked_for_eight_times() -> None:
     assert [said(425, asked=count).status for count in range(9)] == ["queued"] * 7 + ["unknown"] * 2
     assert said(425, asked=7).may_have_arrived
+    assert said(425, asked=0, failures=6).pause == 1.0  # by how often it was asked: some two minutes in all
 
 
 def test_a_deployments_own_business_refusals_are_refusals(settings: Any) -> None:

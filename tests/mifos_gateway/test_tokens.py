@@ -281,12 +281,17 @@ class Door:
         return False
 
 
-@pytest.mark.parametrize(("has_heard", "waits"), [(False, 1.5), (True, 0.0)])
+@pytest.mark.parametrize(("heard", "waits"), [("nothing", 1.5), ("an answer", 0.0), ("an error", 0.0)])
 def test_who_knows_no_token_yet_waits_longer_for_who_asks(
-    memory: TokenMemory, database: Database, clock: Clock, has_heard: bool, waits: float
+    memory: TokenMemory, database: Database, clock: Clock, heard: str, waits: float
 ) -> None:
-    if has_heard:
+    if heard == "an answer":
         memory.identify(TOKEN)
+    elif heard == "an error":  # or every look at a database that hangs would hold the other threads for so long
+        database.error = True
+        with pytest.raises(TokensUnavailable):
+            memory.identify(TOKEN)
+        clock.now += 60
     door: Any = Door()
     memory._asking, memory._asking_since = door, clock.now - 0.5
 
