@@ -66,9 +66,8 @@ conformance: $(VENV)/dev.stamp
 
 coverage: $(VENV)/dev.stamp $(VENV)/checkout.stamp
 	@rm -rf var/coverage && mkdir -p var/coverage
-	-@$(BIN)/coverage run -m pytest $(ARGS)
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report
+	@$(BIN)/coverage run -m pytest $(ARGS); code=$$?; \
+		$(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$code
 
 mutants: $(VENV)/mutants.stamp $(VENV)/checkout.stamp
 	@mkdir -p var

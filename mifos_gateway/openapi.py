@@ -157,7 +157,7 @@ _ERRORS_OF_WRITES = {
         ),
     ),
     422: errors(
-        "The Idempotency-Key has come with another body; or MIFOS's own 422.",
+        "The Idempotency-Key has come with another body, or for another tenant of this namespace; or MIFOS's own 422.",
         error_example(
             "IDEMPOTENCY_KEY_REUSED",
             "This Idempotency-Key has come with another body before; a new request needs a new key.",

@@ -98,3 +98,11 @@ def test_a_store_that_hangs_is_given_up_and_the_process_guards_alone(
     assert held.lost
     assert held.sync.lost_reason == "no answer within 0.3 s"
     assert held.breaker.current_state == "open"
+
+
+def test_a_process_ends_without_a_store_that_hangs(held: Held) -> None:
+    held.store.gate.clear()
+    succeed(held.breaker)
+    began = time.monotonic()
+    held.sync.close()
+    assert sync_module.PATIENCE * 0.9 < time.monotonic() - began < 2  # and not the gate's ten seconds

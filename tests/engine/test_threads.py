@@ -106,6 +106,22 @@ def test_the_unsent_successes_of_another_process_are_waited_for(process: Any) ->
     assert first.breaker.current_state == "closed"
 
 
+def test_the_look_at_others_before_opening_takes_twenty_milliseconds_at_most(
+    process: Any, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    poll = store.poll
+
+    def noted(call: Any, **given: Any) -> Any:
+        waits.append(given["seconds"])
+        return poll(call, **given)
+
+    monkeypatch.setattr(store, "poll", noted)
+    first, _ = process(), process()
+    trip(first.breaker)
+    assert set(waits) == {0.02}
+
+
 def test_an_ear_that_cannot_hear_says_that_the_store_is_lost(
     process: Any, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
