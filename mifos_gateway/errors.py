@@ -33,6 +33,8 @@ class GatewayError(Exception):
     code: ClassVar[str] = "INTERNAL_ERROR"
     status: ClassVar[int] = 500
     headers: Mapping[str, str] = MappingProxyType({})
+    idempotency_key: str | None = None
+    """To repeat the write by: what the caller gave, or ours for one that may be deferred."""
 
     def __init__(self, message: str, *, sent: Sent = None) -> None:
         super().__init__(message)

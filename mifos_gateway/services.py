@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from breaker import queries
 from mifos_gateway import conf, fallbacks, guard, idempotency, request_id, targets
 from mifos_gateway.cache_control import CacheControl
-from mifos_gateway.errors import InvalidCall
+from mifos_gateway.errors import GatewayError, InvalidCall
 from mifos_gateway.outbox.preferences import Preference
 
 if TYPE_CHECKING:
@@ -113,11 +113,16 @@ class Mifos:
             request_id=request_id.of_this_call(),
         )
         call = intake.with_write(call, write)
-        if (answer := intake.admit(call)) is not None:
-            return answer
-        if instead is not None and call.write is not None and call.write.deferred is not None:
-            instead = fallbacks.first(call.write.deferred, instead)
-        return guard.current().call(call, fallback=instead)
+        try:
+            if (answer := intake.admit(call)) is not None:
+                return answer
+            if instead is not None and write is not None and write.deferred is not None:
+                instead = fallbacks.first(write.deferred, instead)
+            return guard.current().call(call, fallback=instead)
+        except GatewayError as error:
+            if write is not None and write.key:
+                error.idempotency_key = write.key
+            raise
 
 
 maker = Mifos("maker")

@@ -289,6 +289,20 @@ def test_where_tenants_share_a_namespace_neither_waits_for_the_other(
         desk.retry(first.pk)
 
 
+def test_in_python_an_error_has_the_key_to_repeat_the_write_by(
+    routes: Any, mifos: FakeMifos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mifos.behaviour = LOST
+    with monkeypatch.context() as patched:
+        patched.setattr(intake, "_accept", gone)
+        with pytest.raises(MifosTimeout) as raised:
+            maker.post("clients", json={"name": "Asha"}, deferred=True)
+    sent = mifos.last["headers"]["Idempotency-Key"]
+    mifos.behaviour = mifos_answer()
+    maker.post("clients", json={"name": "Asha"}, idempotency_key=raised.value.idempotency_key)
+    assert mifos.last["headers"]["Idempotency-Key"] == sent
+
+
 def test_one_call_in_python_has_one_key(routes: Any, mifos: FakeMifos) -> None:
     with pytest.raises(InvalidCall, match="one key"):
         maker.post("clients", json={}, headers={"Idempotency-Key": "a", "idempotency-key": "a"})
