@@ -1,6 +1,8 @@
 """One breaker in one process: what its options mean and what outcomes count as."""
 
 import asyncio
+import contextlib
+import dataclasses
 import threading
 from concurrent.futures import Future
 from typing import Any
@@ -208,6 +210,42 @@ def test_is_failure_judges_results() -> None:
     for status in (200, 500, 500, 500, 500):
         assert bench.breaker.call(lambda status=status: status) == status
     assert (bench.state, bench.counts()) == ("open", (1, 4, 0, 0))
+
+
+@dataclasses.dataclass
+class Response:
+    status_code: Any
+
+
+@pytest.mark.parametrize(
+    ("ends", "kind"),
+    [
+        (Failure("balance of 4711"), "Failure"),
+        (TimeoutError(), "timeout"),
+        (Response(503), "status 503"),
+        (Response("balance of 4711"), "result"),
+        (7, "result"),
+    ],
+)
+def test_a_failure_is_remembered_in_a_word_that_holds_nobodys_data(ends: Any, kind: str) -> None:
+    breaker = SharedCircuitBreaker("x", sync=Cluster().workers[0], is_failure=lambda result: result is not None)
+
+    def call() -> Any:
+        if isinstance(ends, Exception):
+            raise ends
+        return ends
+
+    with contextlib.suppress(Failure, TimeoutError):
+        breaker.call(call)
+    succeed(breaker)
+    assert [*breaker.last_errors] == [kind]
+
+
+def test_the_last_five_failures_are_remembered() -> None:
+    (breaker,) = Cluster().breakers(volume_threshold=100)
+    fail(breaker, 3)
+    fail(breaker, 4, TimeoutError)
+    assert [*breaker.last_errors] == ["Failure"] + ["timeout"] * 4
 
 
 def test_classify_judges_everything() -> None:

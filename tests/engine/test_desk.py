@@ -62,6 +62,25 @@ def test_the_event_of_an_act_says_from_what_to_what(monkeypatch: pytest.MonkeyPa
     assert [event["lasted"] for event in told] == [3_000, 3_000, 3_000]
 
 
+def test_the_event_of_an_act_says_how_the_circuit_stands_under_the_policy_of_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (breaker,) = (cluster := Cluster()).breakers(enabled=False)
+    cluster.store._registered.clear()  # type: ignore[attr-defined]
+    writes = _watched(cluster, monkeypatch)
+    desk.act(breaker.sync, "x", OPEN, {})
+    assert writes[0].event["to"] == "CLOSED"
+
+
+def test_the_event_of_an_act_on_others_breaker_goes_by_the_policy_that_they_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (cluster := Cluster()).breakers(enabled=False)
+    writes = _watched(cluster, monkeypatch)
+    desk.act(Sync(cluster.store, monotonic=cluster.clock, threads=False), "x", OPEN, {})
+    assert writes[0].event["to"] == "CLOSED"
+
+
 def before_the_write(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Once, between the look at the circuit and the write."""
     write = cluster.store.write
@@ -86,7 +105,7 @@ def test_an_act_over_what_was_seen_is_not_made_over_a_write_that_overtook_it(mon
     cluster = Cluster(2)
     first, second = cluster.breakers()
     before_the_write(cluster, monkeypatch, lambda: fail(second, 5))
-    with pytest.raises(desk.Overtaken, match="others have changed it since it was seen"):
+    with pytest.raises(desk.Overtaken, match=r"^others have changed it since it was seen$"):
         desk.act(first.sync, "x", OPEN, {}, over=desk.seen(first.snapshot))
     stands = cluster.store.load(["x"]).records["x"].snapshot
     assert stands is not None
@@ -150,7 +169,7 @@ def test_an_act_whose_answer_was_lost_is_not_made_again_over_a_newer_one(monkeyp
         raise StoreError("the answer was lost")
 
     monkeypatch.setattr(cluster.store, "write", lost)
-    with pytest.raises(StoreError, match="perhaps it was done"):
+    with pytest.raises(StoreError, match=r"^the answer was lost and others have changed.*: perhaps it was done$"):
         desk.act(one, "x", Act(id="reset", action=Action.RESET), {})
     stands = cluster.store.load(["x"]).records["x"].snapshot
     assert stands is not None
@@ -335,3 +354,17 @@ def test_a_reader_asks_once_when_the_store_has_listed_all(monkeypatch: pytest.Mo
     monkeypatch.setattr(cluster.store, "load", lambda *args, **more: (asked.append(args), load(*args, **more))[1])
     desk.read(breaker.sync)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(("asked", "wants"), [({}, True), ({"histograms": True}, True), ({"histograms": False}, False)])
+def test_a_reader_says_whether_it_wants_histograms(
+    listed: bool, asked: dict[str, bool], wants: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (breaker,) = (cluster := Cluster()).breakers()
+    if not listed:
+        cluster.store._registered.clear()  # type: ignore[attr-defined]
+    load, said = cluster.store.load, []
+    monkeypatch.setattr(cluster.store, "load", lambda *args, **more: (said.append(more), load(*args, **more))[1])
+    desk.read(breaker.sync, **asked)
+    assert [more["histograms"] for more in said] == [wants] * (1 if listed else 2)

@@ -360,6 +360,19 @@ def test_history_waits_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(found["x"] for found in minutes(wire).values()) == 6  # the oldest is gone
 
 
+def test_what_waits_for_history_is_kept_in_coarse_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "LATE_AT_MOST", 1)
+    wire = Wire()
+    for _ in range(3):
+        wire.count()
+        wire.link.drain()
+        wire.clock.advance(1)
+    wire.clock.advance(100)
+    wire.link.forget_old()
+    wire.link.flush()
+    assert sum(found["x"] for found in minutes(wire).values()) == 3
+
+
 def test_a_process_that_shares_keeps_no_history_of_its_own() -> None:
     for shared in (True, False):
         wire = Wire(shared=shared)
@@ -392,6 +405,23 @@ def test_what_is_noted_makes_no_haste() -> None:
     wire.link.note("@book", "a")
     wire.link.drain()
     assert not wire.link.owing
+
+
+def test_what_is_noted_waits_for_the_shared_store_and_not_for_the_own() -> None:
+    wire = Wire()
+    wire.link.note("@book", "a")
+    wire.link.keep()
+    wire.link.flush()
+    assert [push.totals for push in wire.store.pushes] == [{"@book": {"a": 1}}]
+
+
+def test_what_is_noted_where_nothing_beats_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "NOTED_AT_MOST", 3)
+    wire = Wire()
+    for field in "abcde":
+        wire.link.note("@book", field)
+    wire.link.flush()
+    assert wire.store.pushes[-1].totals == {"@book": {"c": 1, "d": 1, "e": 1}}
 
 
 def test_what_was_noted_goes_once_when_its_answer_was_lost() -> None:

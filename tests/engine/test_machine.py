@@ -205,3 +205,10 @@ def test_an_act_is_dated_when_it_is_made_and_keeps_its_end_and_date_when_it_is_a
     assert (made.act_at, made.force_until) == (NOW, NOW + 5_000)
     again = act_on(CLOSED, Act(id="a", action=Action.OPEN, until=made.force_until, act_at=NOW), NOW + 3_000)
     assert (again.act_at, again.force_until) == (NOW, NOW + 5_000)
+
+
+@pytest.mark.parametrize("action", Action)
+def test_an_act_is_kept_with_who_did_it_from_where_and_why(action: Action) -> None:
+    before = dataclasses.replace(OPEN, acted={"actor": "another"})
+    after = act_on(before, Act(id="a", action=action, actor="ann", source="api", reason="why not"), NOW)
+    assert after.acted == {"action": action.value, "actor": "ann", "source": "api", "reason": "why not"}

@@ -13,6 +13,7 @@ from breaker.engine.stores import memory
 from breaker.engine.stores.base import (
     LEASE_MS,
     LIVE_MS,
+    UNHEARD_MS,
     UNSEEN_MS,
     Bucket,
     LeaseRequest,
@@ -193,6 +194,29 @@ def test_a_load_says_when_and_of_what_store(store: Timed) -> None:
     assert loaded.records["x"].snapshot is not None
 
 
+def test_every_answer_says_when(store: Timed) -> None:
+    stands = put(store)
+    store.now += 7
+    again = store.write(Write(name="x", expected=None, after=stands, deadline=store.now))
+    asked = LeaseRequest(name="x", generation=stands.id, token="a", slots=1, longest_ms=31_000, deadline=store.now)
+    assert (again.won, again.now, store.lease(asked).now) == (True, START + 7, START + 7)
+
+
+@pytest.mark.parametrize(("silent", "heard"), [(UNHEARD_MS - 1, ["p"]), (UNHEARD_MS, [])])
+def test_a_process_that_is_not_heard_of_for_a_minute_is_no_worker(store: Timed, silent: int, heard: list[str]) -> None:
+    add(store)
+    store.now += silent
+    assert [worker.process for worker in store.heartbeats()] == heard
+
+
+def test_events_that_nobody_stores_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "REMEMBERED", 3)
+    store = Timed()
+    for name in "abcde":
+        store.write(Write(name=name, expected=None, after=newborn(0), event={"kind": "transition"}, deadline=store.now))
+    assert [event.name for event in store.past(9)] == ["c", "d", "e"]
+
+
 @pytest.mark.parametrize(
     ("windows", "successes"), [(None, 0), ({}, 1), ({"x": WINDOW}, 1), ({"x": Window(2_000, 1)}, 0), ({"y": WINDOW}, 1)]
 )
@@ -348,3 +372,37 @@ def test_trials_that_stand_are_replaced_only_by_others(store: Timed) -> None:
     assert not lease(store, stands, "b")
     store.adopt({}, [])
     assert lease(store, stands, "b")
+
+
+# -- running totals ----------------------------------------------------------------------------------------------------
+
+
+def turn(store: Timed, before: Snapshot | None, state: State) -> Snapshot:
+    after = dataclasses.replace(newborn(store.now), state=state)
+    event = {"from": before.state.value if before else "CLOSED", "to": state.value}
+    expected = before.rev if before else None
+    assert store.write(Write(name="x", expected=expected, after=after, event=event, deadline=store.now)).won
+    return after
+
+
+def test_the_time_spent_open_is_counted_to_the_millisecond(store: Timed) -> None:
+    store.found({"x": {}})
+    opened = turn(store, None, State.OPEN)
+    assert store.totals(["x"])["x"]["o"] == 0
+    closed = turn(store, opened, State.CLOSED)
+    assert store.totals(["x"])["x"]["o"] == 0
+    turn(store, closed, State.OPEN)
+    store.now += 7
+    assert store.totals(["x"])["x"]["o"] == 7
+
+
+@pytest.mark.parametrize("step", [3_600_000, -900_000])
+def test_the_time_spent_open_is_none_of_the_clocks_steps(store: Timed, step: int) -> None:
+    store.found({"x": {}})
+    opened = turn(store, None, State.OPEN)
+    store.now += step
+    store.shift(step)
+    store.now += 7
+    assert store.totals(["x"])["x"]["o"] == 7
+    turn(store, opened, State.CLOSED)
+    assert store.totals(["x"])["x"]["o"] == 7

@@ -399,6 +399,12 @@ def test_founded_totals_are_raised_to_what_is_known_and_never_lowered(store: Sto
     assert running(store) == {"s": 9, "f": 5}
 
 
+def test_founded_totals_get_what_they_have_not_counted_yet(store: Store) -> None:
+    store.found({"x": {}})
+    store.found({"x": {"s": 5}})
+    assert running(store) == {"s": 5}
+
+
 def test_a_change_is_counted_once_however_often_it_is_written(store: Store) -> None:
     store.found({"x": {}})
     opened, event = turned(None, State.OPEN)
@@ -473,6 +479,11 @@ def test_a_half_open_circuit_says_how_many_trials_run(store: Store) -> None:
     before = store.load(windows={}).records["x"].trials
     lease(store, half_open, "a")
     assert (before, store.load(windows={}).records["x"].trials) == (0, 1)
+
+
+def test_who_reads_no_windows_is_told_of_no_trials(store: Store, half_open: Snapshot) -> None:
+    lease(store, half_open, "a")
+    assert store.load(["x"]).records["x"].trials == 0
 
 
 # -- Redis alone -------------------------------------------------------------------------------------------------------

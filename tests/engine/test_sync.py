@@ -85,6 +85,21 @@ def test_an_idle_process_says_once_a_second_that_it_lives() -> None:
     assert asked.total() == asked["push"]
 
 
+def test_a_process_says_how_far_it_has_followed() -> None:
+    beats = Beats(2)
+    fail(beats.breakers[0], 5)
+    beats.cluster.advance(2)
+    assert beats.store.load([]).seq == 2
+    assert [worker.behind for worker in beats.store.heartbeats()] == [0, 0]
+    beats.syncs[1].ear.set(beats.store.cursor())  # which does not hear of what comes now
+    beats.store.write(Write(name="y", expected=None, after=machine.newborn(0), deadline=10**15))
+    beats.syncs[0].listen(0)
+    for sync in beats.syncs:
+        sync.flush()
+    behind = {worker.process: worker.behind for worker in beats.store.heartbeats()}
+    assert [behind[sync.process] for sync in beats.syncs] == [0, 1]
+
+
 def test_a_process_that_has_counted_pushes_with_its_next_beat() -> None:
     beats = Beats()
     beats.cluster.advance(1)
@@ -428,6 +443,26 @@ def test_the_end_of_an_act_is_written_with_its_event(
     ]
 
 
+def test_an_enable_that_ends_over_a_policy_that_disables_is_written_as_a_disable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beats = Beats(enabled=False)
+    writes = watched(beats, monkeypatch)
+    desk.act(beats.syncs[0], "x", Act(id="act", action=Action.ENABLE, for_ms=1_000), {})
+    beats.cluster.advance(1)
+    assert writes[-1].event["operation"] == "disable"
+    assert [ended.operation for ended in beats.told(events.ActEnded)] == ["disable"]
+
+
+def test_a_force_that_ends_under_a_disable_with_an_end_is_released() -> None:
+    beats = Beats()
+    for act in (Act(id="1", action=Action.DISABLE, for_ms=60_000), Act(id="2", action=Action.OPEN, for_ms=1_000)):
+        desk.act(beats.syncs[0], "x", act, {})
+    beats.cluster.advance(1)
+    assert [ended.operation for ended in beats.told(events.ActEnded)] == ["release"]
+    assert beats.breakers[0].snapshot.switch is False
+
+
 # -- a store that was emptied, or is another one -----------------------------------------------------------------------
 
 
@@ -654,6 +689,18 @@ def test_evidence_that_the_store_cannot_give_is_this_process_own(monkeypatch: py
     assert (event.after, event.why["failures"], event.why["successes"]) == (State.CLOSED, 5, 1)
 
 
+def test_the_evidence_that_a_trial_is_told_with_is_the_clusters() -> None:
+    beats = Beats(2, reset_timeout=1)
+    first, second = beats.breakers
+    fail(first, 3)
+    fail(second, 2)
+    beats.cluster.advance(1)
+    beats.cluster.told.clear()
+    succeed(first)
+    (event,) = beats.told(events.Transitioned)
+    assert (event.after, event.why["failures"], event.why["successes"]) == (State.CLOSED, 5, 1)
+
+
 # -- calls for counts --------------------------------------------------------------------------------------------------
 
 
@@ -779,6 +826,13 @@ async def test_an_event_loop_is_never_held_up(monkeypatch: pytest.MonkeyPatch) -
     assert await sync.wait_async(never) is None
     assert await sync.wait_async(never) is None  # nobody else waits for a late courier
     assert waited == [PATIENCE, 0]
+
+
+def test_what_the_courier_carries_is_bound_to_its_giver() -> None:
+    bound: list[Any] = []
+    sync = Sync(None, bind=lambda work: (bound.append(work), work)[1])
+    sync.courier.carry(test_what_the_courier_carries_is_bound_to_its_giver)
+    assert bound == [test_what_the_courier_carries_is_bound_to_its_giver]
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -963,6 +1017,32 @@ def test_an_ear_is_in_haste_once_a_call_and_not_while_it_waits_to_be_answered() 
     sync.ear.listen(0)
     assert not sync.ear._expecting
     assert len(sync.ear.calls) == 1
+
+
+def test_an_ear_that_has_heard_no_call_is_in_no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, asked = MemoryStore(lambda: 1), []
+    sync = Sync(store, threads=False)
+    sync.beat()
+    listen = store.listen
+
+    def watched(cursor: str, *, seconds: float) -> Any:
+        asked.append(seconds)
+        return listen(cursor, seconds=0)
+
+    monkeypatch.setattr(store, "listen", watched)
+    sync.ear.listen(9)
+    assert asked == [9]
+
+
+def test_of_calls_for_counts_that_wait_the_last_hundred_are_answered() -> None:
+    store = MemoryStore(lambda: 1)
+    sync = Sync(store, threads=False)
+    sync.beat()
+    with store._lock:
+        for number in range(150):
+            store._tell(Call(str(number), "another", ["x"]))
+    sync.ear.listen(0)
+    assert [call.id for call in sync.ear.calls] == [str(number) for number in range(50, 150)]
 
 
 def test_what_arrives_as_the_wait_ends_is_taken() -> None:

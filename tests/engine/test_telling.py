@@ -81,6 +81,17 @@ def test_a_transition_is_told_with_the_states_and_the_reason() -> None:
     assert event.why["failures"] == 5
 
 
+def test_an_opening_is_told_with_each_kind_of_error_behind_it_once() -> None:
+    told = Told(reset_timeout=1)
+    fail(told.breaker, 3)
+    fail(told.breaker, 2, TimeoutError)
+    told.cluster.advance(1)
+    succeed(told.breaker)
+    opened, *others = [event.why for event in told.of(events.Transitioned)]
+    assert opened["errors"] == "Failure, timeout"
+    assert [why.get("errors") for why in others] == [None, None]
+
+
 def test_ten_failures_a_second_are_told_and_then_how_many_were_left_out() -> None:
     told = Told(volume_threshold=100)
     fail(told.breaker, 12)
@@ -117,6 +128,19 @@ def test_a_fallback_is_counted_and_told_once_a_second() -> None:
     ]
     totals = told.breaker._own_totals()
     assert (totals.fallbacks, totals.fires) == (4, 0)
+
+
+def test_a_fallback_that_fails_is_told_once_a_second_and_counts_as_nothing() -> None:
+    told, error = Told(), Failure("the fallback's own")
+    for _ in range(3):
+        told.breaker.tell_fallback_failed(error)
+    told.cluster.clock.advance(1)
+    told.breaker.tell_fallback_failed(error)
+    assert told.of(events.FallbackFailed) == [
+        events.FallbackFailed(breaker="x", labels=LABELS, error=error, left_out=left_out) for left_out in (0, 2)
+    ]
+    totals = told.breaker._own_totals()
+    assert (totals.fallbacks, totals.fires) == (0, 0)
 
 
 def test_a_call_that_another_turned_away_counts_as_a_reject() -> None:
