@@ -756,7 +756,7 @@ def test_one_sync_that_cannot_be_renewed_after_a_fork_keeps_no_other_from_it(
     others = wired.cluster.workers[1].process
     sync._after_fork_in_child()
     assert wired.cluster.workers[1].process != others
-    assert "breaker state could not be renewed after a fork" in caplog.text
+    assert "breaker state could not be renewed after a fork" in caplog.messages
 
 
 def test_a_circuit_whose_key_alone_was_lost_still_opens() -> None:

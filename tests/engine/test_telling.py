@@ -12,7 +12,8 @@ from breaker.engine import events
 from breaker.engine.circuit import CallRejected, SharedCircuitBreaker
 from breaker.engine.events import Labels
 from breaker.engine.policy import Policy
-from breaker.testing import Cluster, Failure, fail, rejected, succeed
+from breaker.engine.sync import Sync
+from breaker.testing import Clock, Cluster, Failure, fail, rejected, succeed
 
 LABELS = Labels(service="MIFOS", group="maker", key="get")
 
@@ -62,6 +63,12 @@ def test_a_success_is_told_to_who_wants_to_hear_of_it(wanted: bool) -> None:
     told.breaker.call(told.cluster.clock.advance, 0.5)
     expected = [events.Succeeded(breaker="x", labels=LABELS, seconds=0.5)] if wanted else []
     assert told.of(events.Succeeded) == expected
+
+
+def test_nobody_is_told_of_successes_before_anybody_was_asked() -> None:
+    told: list[Any] = []
+    succeed(SharedCircuitBreaker("x", sync=Sync(None, monotonic=Clock(), threads=False, tell=told.append)))
+    assert told == []
 
 
 def test_a_rejection_is_told_with_its_reason() -> None:
@@ -163,7 +170,7 @@ def test_whoever_is_told_may_fail_and_the_call_does_not(caplog: pytest.LogCaptur
     told.breaker.sync._tell = lambda event: 1 / 0
     with pytest.raises(Failure):
         told.breaker.call(_raise)
-    assert "a breaker's listener failed" in caplog.text
+    assert "a breaker's listener failed" in caplog.messages
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -277,4 +284,4 @@ def test_a_listener_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> No
     listener.success = lambda cb: 1 / 0  # type: ignore[method-assign]
     breaker.add_listener(listener)
     succeed(breaker)
-    assert "a breaker's listener failed" in caplog.text
+    assert "a breaker's listener failed" in caplog.messages

@@ -331,3 +331,20 @@ def test_a_trial_whose_outcome_was_refused_makes_way_at_once(monkeypatch: pytest
     monkeypatch.setattr(door.cluster.store, "write", write)
     assert door.breaker.current_state == "half-open"
     assert not rejected(door.breaker)
+
+
+def test_a_trial_that_ends_after_its_time_decides_nothing_where_the_store_goes_over_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door = Door(timeout=2)
+    permit = door.breaker.admit()
+    door.cluster.clock.advance(6)
+
+    def gone(asked: Write) -> Written:
+        raise StoreError("gone")
+
+    monkeypatch.setattr(door.cluster.store, "write", gone)
+    permit.settle(None, None)
+    assert not door.breaker.sync.sharing
+    assert door.breaker.current_state == "half-open"
+    assert door.cluster.transitions() == ["CLOSED>OPEN", "OPEN>HALF_OPEN"]
