@@ -194,6 +194,17 @@ def test_an_open_circuit_rejects_without_calling() -> None:
     assert bench.counts() == (0, 5, 0, 1)
 
 
+def test_a_shared_circuit_is_turned_by_the_beat_and_by_no_call() -> None:
+    bench = Bench(reset_timeout=2)
+    fail(bench.breaker, 5)
+    bench.clock.advance(3)
+    assert rejected(bench.breaker)
+    with pytest.raises(CallRejected):
+        bench.breaker.admit()
+    bench.cluster.beat()
+    assert not rejected(bench.breaker)
+
+
 def test_a_rejection_is_pybreakers_error() -> None:
     assert issubclass(CallRejected, pybreaker.CircuitBreakerError)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -701,6 +702,17 @@ def test_the_evidence_that_a_trial_is_told_with_is_the_clusters() -> None:
     assert (event.after, event.why["failures"], event.why["successes"]) == (State.CLOSED, 5, 1)
 
 
+@pytest.mark.parametrize(("alone", "lost"), [(True, False), (False, True), (True, True)])
+def test_evidence_of_this_process_alone_asks_the_store_for_nothing(alone: bool, lost: bool) -> None:
+    beats = Beats()
+    fail(beats.breakers[0], 2)
+    if lost:
+        beats.syncs[0].lose("gone")
+    beats.store.asked.clear()
+    assert beats.syncs[0].judge.whole_window(beats.breakers[0], alone=alone).failures == 2  # type: ignore[arg-type]
+    assert not beats.store.asked
+
+
 # -- calls for counts --------------------------------------------------------------------------------------------------
 
 
@@ -833,6 +845,18 @@ def test_what_the_courier_carries_is_bound_to_its_giver() -> None:
     sync = Sync(None, bind=lambda work: (bound.append(work), work)[1])
     sync.courier.carry(test_what_the_courier_carries_is_bound_to_its_giver)
     assert bound == [test_what_the_courier_carries_is_bound_to_its_giver]
+
+
+def test_how_long_the_courier_is_busy_goes_by_the_clock_of_its_process() -> None:
+    sync, began, gate = Sync(None, monotonic=(clock := Clock())), threading.Event(), threading.Event()
+    sync.courier.start()
+    job = sync.courier.carry(lambda: (began.set(), gate.wait(5)))
+    assert began.wait(5)
+    clock.advance(3)
+    assert sync.courier.busy_for() == 3
+    gate.set()
+    job.result(5)
+    sync.courier.stop()
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -78,6 +78,23 @@ def test_a_process_that_was_refused_asks_again_after_a_quarter_of_a_second(monke
     assert len(asked) == 3
 
 
+def test_a_process_with_a_trial_of_its_own_asks_again_once_that_must_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door, asked = Door(timeout=7), []
+    door.breaker.admit()
+
+    def lease(request: LeaseRequest) -> Leased:
+        asked.append(request)
+        return Leased(granted=False, now=0)
+
+    monkeypatch.setattr(door.cluster.store, "lease", lease)
+    for waited, questions in ((7.75, 0), (0.25, 1)):
+        door.cluster.clock.advance(waited)
+        assert rejected(door.breaker)
+        assert len(asked) == questions
+
+
 def test_a_trials_success_tells_the_whole_cluster_at_once() -> None:
     door = Door(2)
     succeed(door.breaker)
