@@ -18,7 +18,7 @@ import redis
 from breaker.engine.machine import newborn
 from breaker.engine.policy import Policy
 from breaker.engine.stores.base import Bucket, Call, LeaseRequest, Push, Registration, StoreError, Window, Write
-from breaker.engine.stores.redis import AT_ONCE, KEPT_UNSEEN_MS, KEYS_AT_ONCE, RedisStore, _script
+from breaker.engine.stores.redis import AT_ONCE, KEPT_UNSEEN_MS, KEYS_AT_ONCE, RedisStore
 from breaker.engine.window import total
 from tests.engine.test_store_contract import FAR, client_of
 from tests.mutation import lua
@@ -379,4 +379,4 @@ def test_windows_beyond_one_portion_are_read(redis_server: RedisServer) -> None:
 
 
 def test_each_mutant_of_a_script_finds_what_it_changes() -> None:
-    assert [(name, old) for name, old, _ in lua.MUTANTS if old not in _script(name)] == []
+    assert [(name, old) for name, old, _ in lua.MUTANTS if old not in lua.source(name)] == []

@@ -1,12 +1,17 @@
-"""Hand-made mutants of the Lua scripts: `.venv/bin/python -m tests.mutation.lua` says which of them no test notices."""
+"""Hand-made mutants of the Lua scripts: `.venv/bin/python -m tests.mutation.lua` says which of them no test
+notices, and which test noticed the others. Their numbers as arguments: these alone."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from importlib import resources
 
 import pytest
+
+from breaker.engine import stores
 
 MUTANTS = [
     ("push", "if sequence > tonumber", "if sequence >= tonumber"),
@@ -54,6 +59,13 @@ MUTANTS = [
     ("gather", "found[#found + 1] = i - 1", "found[#found + 1] = i"),
 ]
 TESTS = ["tests/engine/test_store_contract.py", "tests/engine/test_redis_store.py"]
+ONE_REDIS = "not (memory or resp3 or cluster or valkey)"
+"""Of the contract's stores: the others run the same scripts, or none."""
+
+
+def source(name: str) -> str:
+    """A script as it stands, whatever a plugin hands out."""
+    return (resources.files(stores) / "lua" / f"{name}.lua").read_text("utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,23 +73,32 @@ def pytest_configure(config: pytest.Config) -> None:
     from breaker.engine.stores import redis
 
     name, old, new = MUTANTS[int(os.environ["LUA_MUTANT"])]
-    whole = redis._script
-    redis._script = lambda asked: whole(asked).replace(old, new, 1) if asked == name else whole(asked)  # type: ignore[assignment]
-    if old not in whole(name):
+    if old not in source(name):
         raise pytest.UsageError(f"{name}.lua has no more {old!r}")
+    redis._script = lambda asked: source(asked).replace(old, new, 1 if asked == name else 0)  # type: ignore[assignment]
+
+
+def tried(*plugin: str, **environment: str) -> tuple[int, str]:
+    """Pytest's exit code, and the test that failed first."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *plugin, "-p", "no:randomly", "--timeout=20"]
+    command += ["-k", ONE_REDIS, *TESTS]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+    failed = re.search(r"^(?:FAILED|ERROR) \S+::(\w+)", done.stdout, re.MULTILINE)
+    return done.returncode, failed[1] if failed else ""
 
 
 def main() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.mutation.lua", "-p", "no:randomly"]
-    command += ["--timeout=20", "-k", "redis and not resp3 and not cluster", *TESTS]
+    code, failed = tried()
+    if code:
+        raise SystemExit(f"The scripts as they stand fail: {failed or code}. A mutant would prove nothing.")
     survived = 0
-    for number, (name, old, new) in enumerate(MUTANTS):
-        environment = {**os.environ, "LUA_MUTANT": str(number)}
-        code = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, timeout=120).returncode
+    for number in map(int, sys.argv[1:] or range(len(MUTANTS))):
+        name, old, new = MUTANTS[number]
+        code, failed = tried("-p", "tests.mutation.lua", LUA_MUTANT=str(number))
         survived += code == 0
         verdict = {0: "survived", 1: "killed"}.get(code, f"error {code}")
-        print(f"{verdict:<9} {name:<7} {old!r} -> {new!r}", flush=True)
-    print(f"{len(MUTANTS)} mutants, {survived} survived")
+        print(f"{number:>2} {verdict:<9} {name:<7} {old!r} -> {new!r}  {failed}", flush=True)
+    print(f"{survived} survived")
 
 
 if __name__ == "__main__":
