@@ -135,6 +135,19 @@ def test_many_hashes_of_one_portion_are_read_in_turn(kept: Kept) -> None:
     assert [total(loaded.records[name].tallies).successes for name in names] == [1, 1, 1]
 
 
+def test_hashes_that_are_empty_are_not_sent(kept: Kept) -> None:
+    kept.push(names=["x"])
+
+    def sent(buckets: int) -> int:
+        before = kept.client.info("stats")["total_net_output_bytes"]
+        loaded = kept.store.load(["x"], windows={"x": Window(60_000, buckets)})
+        assert total(loaded.records["x"].tallies).successes == 1
+        return int(kept.client.info("stats")["total_net_output_bytes"]) - before
+
+    sent(2)  # the script is there
+    assert sent(900) - sent(2) < 900  # not a byte for each: what is left is INFO's own answer
+
+
 def test_every_answer_carries_the_time_of_redis(kept: Kept) -> None:
     snapshot = newborn(1)
     answers = [
