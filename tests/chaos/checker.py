@@ -14,6 +14,7 @@ RULES: tuple[Callable[[Recording], Found], ...] = (
     answers.no_call_fails_but_by_mifos,
     answers.nothing_is_rejected_by_a_closed_breaker,
     answers.no_call_waits_for_redis,
+    answers.most_calls_wait_for_nothing,
     transitions.opens_when_it_must,
     transitions.turns_in_time,
     transitions.each_transition_is_told_once,

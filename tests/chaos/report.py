@@ -5,7 +5,15 @@ from itertools import pairwise
 
 from tests.chaos.checker import Violation
 from tests.chaos.recording import KINDS, NO_ANSWER, Recording, Sample
-from tests.chaos.rules.answers import is_early, own_seconds, usual_seconds
+from tests.chaos.rules.answers import (
+    MOST,
+    calls_without_redis,
+    is_early,
+    meeting_the_loss,
+    own_seconds,
+    quantile,
+    usual_seconds,
+)
 from tests.chaos.rules.counts import compared_counts
 from tests.chaos.rules.outgoing import half_open, trials
 from tests.chaos.views import SILENT_LOSS, certainty
@@ -96,8 +104,10 @@ def _waits(recording: Recording) -> str:
         if call.status != NO_ANSWER and not is_early(recording, call):
             away = recording.touched(call.sent, call.answered) is not None
             over[away] = max(over[away], own_seconds(recording, call) - usual)
+    met = [own_seconds(recording, call) for call in meeting_the_loss(recording, calls_without_redis(recording))]
+    lost = f"{quantile(met, MOST) * 1000 if met else 0:.0f} ms at p{MOST * 100:.0f} of {len(met)} that met a loss of Redis"
     return (
-        f"{usual * 1000:.0f} ms are usual (p99); at worst {over[True] * 1000:.0f} ms beyond patience while something "
+        f"{usual * 1000:.0f} ms are usual (p99); {lost}; at worst {over[True] * 1000:.0f} ms beyond patience while something "
         f"was done to Redis, {over[False] * 1000:.0f} ms otherwise"
     )
 

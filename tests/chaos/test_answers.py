@@ -79,6 +79,7 @@ def test_a_rejection_by_a_breaker_that_never_opens(story):
 
 
 WAITS = {"no_call_waits_for_redis"}
+MANY_WAIT = {"most_calls_wait_for_nothing"}
 
 
 def test_a_call_that_waits_for_a_redis_that_is_away(story):
@@ -94,7 +95,50 @@ def test_a_good_call_has_no_patience_with_redis(story, what, breaker):
     story.redis(what, 2.0, 4.0)
     story.alone(2.1, 4.5)
     story.calls(20, 2.05, pid=SECOND, breaker=breaker, lasts=0.3)
-    assert story.broken() == WAITS
+    assert story.broken() == WAITS | MANY_WAIT
+
+
+@pytest.mark.parametrize(
+    ("slow", "slower", "broken"), [(20, 0.11, MANY_WAIT), (20, 0.04, set()), (1, 0.11, set()), (2, 0.11, MANY_WAIT)]
+)
+def test_many_good_calls_wait_for_one_patience(story, slow, slower, broken):
+    story.redis("pause", 3.0, 5.0)
+    story.alone(3.1, 5.5)
+    story.calls(slow, 3.2, pid=SECOND, lasts=0.01 + slower)
+    story.calls(20 - slow, 4.0, pid=SECOND)
+    assert story.broken() == broken
+
+
+def test_many_calls_that_meet_the_loss_wait_and_those_after_it_do_not(story):
+    for began in (3.0, 23.0):
+        story.redis("pause", began, began + 4)
+        story.alone(began + 0.35, began + 4.5)
+        story.calls(12, began + 0.05, pid=SECOND, lasts=0.11)
+        story.calls(160, began + 0.4, pid=SECOND)
+    assert story.broken() == MANY_WAIT
+
+
+def test_few_calls_that_wait_say_nothing(story):
+    story.redis("pause", 3.0, 5.0)
+    story.alone(3.1, 5.5)
+    story.calls(19, 3.2, pid=SECOND, lasts=0.12)
+    assert story.broken() == set()
+
+
+def test_many_rejected_calls_wait_for_one_patience(story):
+    opened(story, 1.0)
+    story.redis("pause", 3.0, 5.0)
+    story.alone(3.1, 5.5)
+    story.calls(20, 3.2, pid=SECOND, lasts=0.12, **REJECTED)
+    assert story.broken() == MANY_WAIT
+
+
+def test_many_failures_wait_for_one_patience(story):
+    story.redis("pause", 3.0, 5.0)
+    story.alone(3.1, 5.5)
+    for number in range(20):
+        story.call(3.2 + number * 0.02, 500, fault="error", breaker=STEADY, pid=SECOND, lasts=0.12)
+    assert story.broken() == set()
 
 
 @pytest.mark.parametrize(("lasts", "broken"), [(0.3, set()), (0.4, WAITS)])

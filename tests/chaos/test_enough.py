@@ -18,9 +18,10 @@ def full(story) -> Story:
     story.call(2.2, pid=THIRD)
     story.turn("CLOSED", 2.209, pid=THIRD)
     story.kill(SECOND, 5.0)
-    story.redis("pause", 6.0, 6.1)
+    story.redis("pause", 6.0, 6.4)
+    story.calls(20, 6.0, breaker=STEADY, pid=THIRD)
     story.calls(10, 30.0, breaker=STEADY, pid=THIRD)
-    story.count(40.0, successes=10)
+    story.count(40.0, successes=30)
     story.sample(20.0, pid=THIRD)
     story.sample(40.0, pid=THIRD)
     story.call(60.0)
@@ -32,7 +33,7 @@ def full(story) -> Story:
         '   2.00  spoil_mifos {"mode": "drip", "users": ["checker"]}',
         "   5.00  kill_worker 0 1",
         "   6.00  pause_redis",
-        "   6.10  resume_redis",
+        "   6.40  resume_redis",
     ]
     return story
 
@@ -55,6 +56,7 @@ def test_nothing_is_not_enough():
         ({"events": [], "told": []}, "no trial"),
         ({"counts": []}, "no counts"),
         ({"samples": []}, "looked at twice"),
+        ({"deeds": []}, "only 0 good or rejected calls met a loss"),
         ({"deeds": []}, "pause_redis was planned"),
         ({"deeds": []}, "kill_worker was planned"),
         ({"arrivals": []}, "error was planned"),

@@ -8,6 +8,14 @@ from tests.chaos.views import PATIENCE, PROPAGATION, SILENT_LOSS, all_spans
 BUSY = 0.2
 """Seconds that two busy cores may add beyond stalls and waits for a processor: a worker that is born takes one of them
 for a second, while the other serves workers, Redis, MIFOS and callers. 0.08 were seen, and 0.14 beside a load of 13."""
+MOST = 0.9
+"""Share of the calls of which none waits for Redis that MANY_BUSY is asked of. Where each good call asks Redis as a
+failure does, 30 and more in 100 of those that met the loss wait for all of sync.PATIENCE."""
+MANY_BUSY = 0.05
+"""Seconds that two busy cores may add to MOST: half of sync.PATIENCE. Next to nothing was seen, waits for a processor
+aside."""
+MANY = 20
+"""Calls of which MOST says something; a run has ten to thirty with each pause of Redis."""
 USUAL = 0.08
 """Seconds that a call may usually take in calm times: 0.02 to 0.04 were seen. A run that is slow throughout does not
 excuse itself."""
@@ -20,6 +28,8 @@ FIRST_SECOND = 1.0
 """Seconds in which a new worker's calls also pay for its imports."""
 BIRTH = 5.0
 """Seconds that these may cost: a busy machine took 2.5."""
+SHOWN = 5
+"""Calls that show a rule about many."""
 QUICK_FAULTS = ("", "error", "reset")
 """Those that cost no time at MIFOS."""
 
@@ -56,7 +66,10 @@ def nothing_is_rejected_by_a_closed_breaker(recording: Recording) -> Found:
 
 
 def no_call_waits_for_redis(recording: Recording) -> Found:
-    """No call takes longer than one in calm times, and what MIFOS and the promised patience may add."""
+    """No call takes longer than one in calm times, and what MIFOS and the promised patience may add.
+
+    BUSY hides a single wait that is shorter, and so hides sync.PATIENCE, the only one the engine has: see the next rule.
+    """
     usual = usual_seconds(recording)
     if usual > USUAL:
         yield f"{usual:.3f} s are usual instead of {USUAL:.3f} s at most", 0.0, ()
@@ -68,6 +81,45 @@ def no_call_waits_for_redis(recording: Recording) -> Found:
             yield said, call.answered, (call, recording.arrival.get(call.id))
 
 
+def most_calls_wait_for_nothing(recording: Recording) -> Found:
+    """Good and rejected calls while Redis is away take no longer than in calm times, one in ten aside; and so do those
+    of them that may meet its loss, before their worker goes on without it.
+
+    This sees a wait that many have, be it one patience; a wait of BUSY that few have no rule sees.
+    """
+    usual = min(usual_seconds(recording), USUAL)
+    away = calls_without_redis(recording)
+    for which, calls in (("while Redis was away", away), ("that met its loss", meeting_the_loss(recording, away))):
+        if len(calls) >= MANY:
+            spent = quantile([own_seconds(recording, call) for call in calls], MOST)
+            if spent > usual + MANY_BUSY:
+                said = f"one in ten of {len(calls)} calls {which} took {spent:.3f} s and more (usual are {usual:.3f} s)"
+                slowest = sorted(calls, key=lambda call: own_seconds(recording, call))[-SHOWN:]
+                yield said, slowest[0].answered, tuple(slowest)
+
+
+def calls_without_redis(recording: Recording) -> list[Call]:
+    """Those sent while it was killed or paused that have no reason to wait, neither for it nor for MIFOS."""
+    return [
+        call
+        for call in recording.calls
+        if call.status != NO_ANSWER
+        and recording.touched(call.sent, call.sent, "kill", "pause")
+        and not is_early(recording, call)
+        and not patience(recording, call)
+        and not at_mifos(recording, call)
+    ]
+
+
+def meeting_the_loss(recording: Recording, calls: list[Call]) -> list[Call]:
+    """Those whose worker had not yet said that it had lost Redis: afterwards no call asks it for anything."""
+    return [call for call in calls if not recording.is_alone(recording.worker(call), call.sent, call.sent)]
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
 def own_seconds(recording: Recording, call: Call) -> float:
     """What it took, but for what MIFOS, Redis and stalls of the whole machine may have cost."""
     stalls = HOPS * recording.stall(call.sent, call.answered, around=0.1)
@@ -77,14 +129,14 @@ def own_seconds(recording: Recording, call: Call) -> float:
 
 def usual_seconds(recording: Recording) -> float:
     """What 99 of 100 calls take in calm times, when nothing is wrong with Redis or MIFOS."""
-    calm = sorted(
+    calm = [
         own_seconds(recording, call)
         for call in recording.calls
         if call.status == 200
         and not _fault(recording, call)
         and not recording.touched(call.sent - SILENT_LOSS, call.answered + SILENT_LOSS)
-    )
-    return max(0.0, calm[len(calm) * 99 // 100]) if calm else 0.0
+    ]
+    return max(0.0, quantile(calm, 0.99)) if calm else 0.0
 
 
 def at_mifos(recording: Recording, call: Call) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from tests.chaos.recording import NO_ANSWER, Recording
 from tests.chaos.rules import Found
+from tests.chaos.rules.answers import MANY, calls_without_redis, meeting_the_loss
 from tests.chaos.rules.belongings import settled_samples
 from tests.chaos.rules.counts import compared_counts
 from tests.chaos.rules.outgoing import half_open, trials
@@ -36,6 +37,8 @@ def _lacking(recording: Recording) -> Iterator[str]:
         yield "no counts could be compared exactly"
     if not any(len(settled_samples(recording, pid)) > 1 for pid in recording.pids if pid not in recording.died):
         yield "no worker that lived to the end was looked at twice"
+    if (met := len(meeting_the_loss(recording, calls_without_redis(recording)))) < MANY:
+        yield f"only {met} good or rejected calls met a loss of Redis"
     if not recording.plan:
         yield "nothing was planned"
     yield from (f"{what} was planned and not done" for what in sorted(_planned(recording) - _done(recording)))
