@@ -105,10 +105,11 @@ def _waits(recording: Recording) -> str:
             away = recording.touched(call.sent, call.answered) is not None
             over[away] = max(over[away], own_seconds(recording, call) - usual)
     met = [own_seconds(recording, call) for call in meeting_the_loss(recording, calls_without_redis(recording))]
-    lost = f"{quantile(met, MOST) * 1000 if met else 0:.0f} ms at p{MOST * 100:.0f} of {len(met)} that met a loss of Redis"
+    slow = quantile(met, MOST) if met else 0.0
     return (
-        f"{usual * 1000:.0f} ms are usual (p99); {lost}; at worst {over[True] * 1000:.0f} ms beyond patience while something "
-        f"was done to Redis, {over[False] * 1000:.0f} ms otherwise"
+        f"{usual * 1000:.0f} ms are usual (p99); {slow * 1000:.0f} ms at p{MOST * 100:.0f} of {len(met)} calls that "
+        f"met a loss of Redis; at worst {over[True] * 1000:.0f} ms beyond patience while something was done to Redis, "
+        f"{over[False] * 1000:.0f} ms otherwise"
     )
 
 

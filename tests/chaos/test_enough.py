@@ -1,6 +1,7 @@
 """A recording that has not seen enough is no proof."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -66,6 +67,13 @@ def test_nothing_is_not_enough():
 def test_a_recorder_that_wrote_nothing_down(full, blind, said):
     found = [one for one in check(dataclasses.replace(full.recording, **blind)) if one.rule in ENOUGH]
     assert any(said in one.said for one in found)
+
+
+@pytest.mark.parametrize("users", [["maker"], ["checker", "maker"]])
+def test_a_fault_that_the_open_breakers_may_keep_from_nobody(full, users):
+    """The breaker that never opens is the maker's."""
+    full.recording.plan.append("   9.00  spoil_mifos " + json.dumps({"mode": "drip", "users": users}))
+    assert [one.said for one in check(full.recording)] == ["drip was planned and not done"]
 
 
 def test_a_worker_that_was_looked_at_once(full):

@@ -68,7 +68,7 @@ def nothing_is_rejected_by_a_closed_breaker(recording: Recording) -> Found:
 def no_call_waits_for_redis(recording: Recording) -> Found:
     """No call takes longer than one in calm times, and what MIFOS and the promised patience may add.
 
-    BUSY hides a single wait that is shorter, and so hides sync.PATIENCE, the only one the engine has: see the next rule.
+    BUSY hides a shorter wait, and so sync.PATIENCE, the only one that the engine has: the next rule sees it in many.
     """
     usual = usual_seconds(recording)
     if usual > USUAL:
