@@ -34,7 +34,7 @@ POLICIES = st.builds(
     timeout=st.sampled_from([1.0, 3.0]),
     error_threshold_percentage=st.sampled_from([50, 0, 34]),
     reset_timeout=st.sampled_from([1.0, 0.5, 4.0]),
-    rolling_count_timeout=st.just(8.0),
+    rolling_count_timeout=st.sampled_from([8.0, 8.0, 4.0]),
     rolling_count_buckets=st.sampled_from([4, 4, 2]),
     volume_threshold=st.sampled_from([2, 1, 3, 5]),
     enabled=st.sampled_from([True] * 7 + [False]),
@@ -42,6 +42,8 @@ POLICIES = st.builds(
     half_open_max_calls=st.sampled_from([1, 1, 2]),
 )
 WHICH = st.integers(0, 3)
+MINUTES_AHEAD = st.sampled_from([0, 10, -10])
+"""By which a worker's own clock is wrong."""
 HOW = st.sampled_from(["cut", "mute", 0, 250, 2_000])
 ACTIONS = [*Action, Action.RESET, Action.RESET]
 OUTCOMES = {"s": None, "f": ValueError(), "t": TimeoutError()}
@@ -121,8 +123,8 @@ class Schedule(RuleBasedStateMachine):
     shared: ClassVar[Callable[[Callable[[], int]], Any]] = SharedMemory
     """Makes the store, given its clock."""
 
-    @initialize(policies=st.lists(POLICIES, min_size=1, max_size=3), alike=st.booleans())
-    def begin(self, policies: list[Policy], alike: bool) -> None:
+    @initialize(workers=st.lists(st.tuples(POLICIES, MINUTES_AHEAD), min_size=1, max_size=3), alike=st.booleans())
+    def begin(self, workers: list[tuple[Policy, int]], alike: bool) -> None:
         self.clock = Clock()
         self.store = self.shared(self.clock.ms)
         self.world = World(self.clock.ms)
@@ -133,12 +135,15 @@ class Schedule(RuleBasedStateMachine):
         self.names: dict[int, str] = {}
         self.acts = 0
         self.born = 0
-        for policy in policies:
-            self._start(policies[0] if alike else policy, 0.0)
+        for policy, minutes in workers:
+            self._start(workers[0][0] if alike else policy, minutes)
+        lengths = {worker.policy.rolling_count_timeout for worker in self.workers}
+        self.seen["begun with windows of two lengths"] += len(lengths) > 1
+        self.seen["begun with a wrong clock"] += any(minutes for _, minutes in workers)
 
-    def _start(self, policy: Policy, ahead: float) -> None:
+    def _start(self, policy: Policy, minutes_ahead: int) -> None:
         self.born += 1
-        worker = Worker(self, self.born, policy, clock_ahead=ahead)
+        worker = Worker(self, self.born, policy, clock_ahead=60.0 * minutes_ahead)
         self.workers.append(worker)
         self.world.members.append(worker.member)
         worker.beat()
@@ -272,9 +277,9 @@ class Schedule(RuleBasedStateMachine):
     # -- workers ---------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.workers) < 4)
-    @rule(policy=POLICIES, minutes=st.sampled_from([0, 10, -10]), alike=st.booleans())
+    @rule(policy=POLICIES, minutes=MINUTES_AHEAD, alike=st.booleans())
     def joins(self, policy: Policy, minutes: int, alike: bool) -> None:
-        self._start(self.workers[0].policy if alike else policy, 60.0 * minutes)
+        self._start(self.workers[0].policy if alike else policy, minutes)
 
     @precondition(lambda self: len(self.workers) > 1)
     @rule(which=WHICH)

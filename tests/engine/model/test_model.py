@@ -11,6 +11,8 @@ from tests.engine.model.schedules import Schedule, profile
 from tests.engine.model.shared import SharedRedis
 
 AT_LEAST = {
+    "begun with windows of two lengths": 20,
+    "begun with a wrong clock": 20,
     "admitted": 200,
     "admitted on trial": 100,
     "rejected: open": 200,
