@@ -1,4 +1,4 @@
-"""The one-minute profile of `make chaos`, with the same schedule each time; `make chaos` tries others, for longer."""
+"""Nine tenths of a minute of `make chaos`, with the same schedule each time; `make chaos` tries others, for longer."""
 
 from pathlib import Path
 
