@@ -97,7 +97,7 @@ GRIDS = (
         title="From the deciding failure to the last worker's knowing; p50 / p99",
         columns=(
             ("idle", "trip-idle"),
-            ("32 threads each in a call, 2,000 calls/s in all", "trip-gthread"),
+            ("2,000 calls/s in all by 32 threads each, nine tenths of the time waiting for an answer", "trip-gthread"),
             ("8 threads each spinning", "trip-spin"),
             ("only the hearer spinning", "trip-hearer"),
         ),
