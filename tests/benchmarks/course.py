@@ -54,6 +54,8 @@ class Figure:
 
     def rank(self, rank: int) -> float:
         """The percentile of that rank; never reached: infinity."""
+        if rank == 50:
+            return self.median  # of two values the middle, and not the better one
         ordered = sorted(self.values)
         if not ordered:
             return math.inf

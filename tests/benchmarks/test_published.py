@@ -73,6 +73,14 @@ def test_a_goal_for_a_percentile(at_most: float, met: bool) -> None:
     assert verdict.met is met
 
 
+def test_a_goal_for_the_middle_is_judged_by_what_the_table_shows() -> None:
+    course = plan.COURSES[0]
+    goal = Within(row="a", rank=50, at_most=1.5)
+    verdict = goal.judge(course, {course.name: {"a": Figure(values=[1.0, 3.0])}})
+    assert verdict is not None
+    assert (verdict.met, verdict.found) == (False, "2 s")
+
+
 def test_a_goal_without_its_rows_is_not_judged() -> None:
     assert Times(peer="b", at_most=1).judge(plan.COURSES[0], {}) is None
 
