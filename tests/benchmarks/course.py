@@ -46,7 +46,8 @@ class Figure:
     """What was measured for one row."""
 
     values: list[float] = field(default_factory=list)
-    """One for each round, so that the same place in two rows is the same moment; or one for each event."""
+    """One for each round where the course says so, the same place in two rows being the same moment; else as many as
+    were seen."""
     beside: dict[str, float] = field(default_factory=dict)
     """What else was seen, by name: CPU, p50, p99 and first in seconds, share of a core, anything else a count."""
     missing: str = ""
@@ -89,6 +90,10 @@ class Course:
     rows: tuple[str, ...]
     """The first is ours, or the least; the others are set beside it."""
     unit: Unit = Unit.SECONDS
+    in_rounds: bool = False
+    """Whether the same place in the values of two rows is one round, so that they may be compared one by one."""
+    ours: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Row to the one of ours that it is set beside, where that is another than the first."""
     ranks: tuple[int, int] = (10, 90)
     """Percentiles that are shown beside the median. 100: the worst."""
     goals: tuple[Goal, ...] = ()
@@ -98,6 +103,16 @@ class Course:
     @property
     def subject(self) -> str:
         return self.rows[0]
+
+    def beside(self, row: str) -> str:
+        """The row that it is compared with; itself where it is ours."""
+        return self.ours.get(row, self.subject)
+
+    def ratios(self, row: str, book: Book) -> Figure:
+        """How many times a row's figure ours is; without values where either was not measured."""
+        figures = book.get(self.name, {})
+        ours, theirs = figures.get(self.beside(row), Figure()), figures.get(row, Figure())
+        return ratios(ours, theirs, in_rounds=self.in_rounds)
 
 
 Measured = Iterator[tuple[Course, dict[str, Figure]]]
@@ -114,9 +129,11 @@ class Session:
     """Whether README's price section shows it; else README says elsewhere what it came to."""
 
 
-def ratios(ours: Figure, theirs: Figure) -> Figure:
+def ratios(ours: Figure, theirs: Figure, *, in_rounds: bool) -> Figure:
     """Round by round where there are rounds, since what slowed the machine then slowed both; else of the medians."""
-    if len(ours.values) == len(theirs.values) > 1:
+    if not (ours.values and theirs.values):
+        return Figure()
+    if in_rounds:
         pairs = zip(ours.values, theirs.values, strict=True)
     else:
         pairs = zip([ours.median], [theirs.median], strict=True)
@@ -132,10 +149,10 @@ class Times:
     at_least: float = 0.0
 
     def judge(self, course: Course, book: Book) -> Verdict | None:
-        rows = book.get(course.name, {})
-        if not (_seen(rows, course.subject) and _seen(rows, self.peer)):
+        ratio = course.ratios(self.peer, book)
+        if not ratio.values:
             return None
-        found = ratios(rows[course.subject], rows[self.peer]).median
+        found = ratio.median
         limit = f"at most {self.at_most:.3g}" if self.at_most < math.inf else f"at least {self.at_least:.3g}"
         met = self.at_least <= found <= self.at_most
         return Verdict(met=met, goal=f"{limit} x {self.peer}", found=f"{found:.3g}")
@@ -156,10 +173,6 @@ class Within:
         found = rows[self.row].rank(self.rank)
         goal = f"{self.row}: p{self.rank} at most {shown(self.at_most, course.unit)}"
         return Verdict(met=found <= self.at_most, goal=goal, found=shown(found, course.unit))
-
-
-def _seen(rows: Mapping[str, Figure], row: str) -> bool:
-    return row in rows and bool(rows[row].values)
 
 
 def shown(value: float, unit: Unit) -> str:

@@ -39,6 +39,7 @@ _CAST = {
     crowd(INTERLOCK_REDIS, MANY): (INTERLOCK_REDIS, MANY),
     crowd(BALDUR_REDIS, FEW): (BALDUR_REDIS, FEW),
 }
+_BESIDE = {row: crowd(OURS, count) for row, (_, count) in _CAST.items()}
 _OURS = tuple(row for row, (who, _) in _CAST.items() if who == OURS)
 _ALL = tuple(_CAST)
 
@@ -61,11 +62,14 @@ class Linear:
 
 _SMALL = Within(row=crowd(OURS, MANY), rank=50, at_most=0.02)
 _LINEAR = Linear(at_most=1.25)
-JOIN = Course(name="crowd-join", title="Until all breakers follow the shared state", rows=_OURS, goals=(_LINEAR,))
+JOIN = Course(
+    name="crowd-join", title="Until all breakers follow the shared state", rows=_OURS, ours=_BESIDE, goals=(_LINEAR,)
+)
 IDLE = Course(
     name="crowd-idle",
     title="Background, of one core, nobody calls",
     rows=_ALL,
+    ours=_BESIDE,
     unit=Unit.CORES,
     goals=(_SMALL, _LINEAR),
 )
@@ -73,6 +77,7 @@ BUSY = Course(
     name="crowd-busy",
     title=f"Background, of one core, {CALLS_A_SECOND} calls/s spread over all breakers",
     rows=_ALL,
+    ours=_BESIDE,
     unit=Unit.CORES,
     goals=(_SMALL, _LINEAR),
 )
@@ -80,6 +85,7 @@ MEMORY = Course(
     name="crowd-memory",
     title="Memory of the breakers and their threads",
     rows=_ALL,
+    ours=_BESIDE,
     unit=Unit.BYTES,
     goals=(_LINEAR,),
 )

@@ -72,6 +72,7 @@ ACCEPT = Course(
     title=f"Writes accepted a second, {gateway.CONNECTIONS} connections",
     rows=(*(f"202, {database}" for database in DATABASES), DIRECT),
     unit=Unit.A_SECOND,
+    in_rounds=True,
 )
 REPLAY = Course(
     name="deferred-replay",

@@ -57,11 +57,14 @@ RATE = Course(
     title=f"Requests a second, {CONNECTIONS} connections",
     rows=ROWS,
     unit=Unit.A_SECOND,
+    in_rounds=True,
     goals=(Times(peer=UNGUARDED, at_least=0.97), Times(peer=BARE, at_least=0.60)),
     why_missed="the bare view answers by itself, the gateway's request holds an HTTP call, and MIFOS takes its share "
     "of the same two cores; gunicorn's access log, which is off now, had cost the bare view as much as the gateway",
 )
-CPU = Course(name="gateway-cpu", title=f"Processor time of a request, {CONNECTIONS} connections", rows=ROWS)
+CPU = Course(
+    name="gateway-cpu", title=f"Processor time of a request, {CONNECTIONS} connections", rows=ROWS, in_rounds=True
+)
 LATENCY = Course(
     name="gateway-latency", title=f"A request, {CONNECTIONS} connections without a pause", rows=ROWS, ranks=(90, 99)
 )

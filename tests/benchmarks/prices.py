@@ -73,13 +73,12 @@ SLOW = Drill(
     slow=True,
     threads=8,
 )
+_CROWDS = (12, 1_000, 10_000)
 CROWD = Drill(
     name="crowd-call",
     title="A guarded call, closed, each to the next of so many breakers",
-    rows=(
-        *(crowd(OURS, count) for count in (12, 1_000, 10_000)),
-        *(crowd(PYBREAKER, count) for count in (12, 1_000, 10_000)),
-    ),
+    rows=tuple(crowd(who, count) for who in (OURS, PYBREAKER) for count in _CROWDS),
+    ours={crowd(who, count): crowd(OURS, count) for who in (OURS, PYBREAKER) for count in _CROWDS},
 )
 STATUS = tuple(
     Drill(

@@ -21,9 +21,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -53,6 +53,11 @@ def workers(row: str) -> int:
     return int(row.split()[-2])
 
 
+def _ours_of() -> dict[str, str]:
+    """No number of ours is set beside another."""
+    return {row: row for row in map(_row, CROWDS)} | {POLLED: _row(2)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trips(Course):
     """Each row is a number of workers; the last row may be a peer's."""
@@ -60,6 +65,7 @@ class Trips(Course):
     teller_load: str = IDLE
     hearer_load: str = IDLE
     ranks: tuple[int, int] = (99, 100)
+    ours: Mapping[str, str] = field(default_factory=_ours_of, hash=False)
 
 
 def _rows_within(rank: int, seconds: float, crowds: Sequence[int] = CROWDS) -> tuple[Within, ...]:

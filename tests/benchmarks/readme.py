@@ -28,12 +28,14 @@ Cell = Callable[[Course, str, Book], str]
 
 def price(course: Course, row: str, book: Book) -> str:
     """Ratio first, its spread, and what one takes."""
-    figure = book[course.name][row]
-    amount = shown(figure.median, course.unit)
-    if row == course.subject:
-        return f"**1** · {amount}"
-    ratio, _, spread = report.ratio_of(book[course.name].get(course.subject), figure).partition("  ")
-    return f"**{ratio}** {spread} · {amount}" if spread else f"**{ratio}** · {amount}"
+    return _after_ratio(amount(course, row, book), course, row, book)
+
+
+def _after_ratio(what: str, course: Course, row: str, book: Book) -> str:
+    ratio, _, spread = report.ratio_of(course, row, book).partition("  ")
+    if ratio in ("", report.NO_RATIO):
+        return what
+    return f"**{ratio}** {spread} · {what}" if spread else f"**{ratio}** · {what}"
 
 
 def price_and_more(course: Course, row: str, book: Book) -> str:
@@ -42,8 +44,17 @@ def price_and_more(course: Course, row: str, book: Book) -> str:
 
 
 def ranks(course: Course, row: str, book: Book) -> str:
-    figure = book[course.name][row]
-    return f"{shown(figure.median, course.unit)} / {shown(figure.rank(99), course.unit)}"
+    """Ratio first, the median, and the one in a hundred, which is its spread."""
+    what = f"{amount(course, row, book)} / {shown(book[course.name][row].rank(99), course.unit)}"
+    return _after_ratio(what, course, row, book)
+
+
+def price_and_windows(course: Course, row: str, book: Book) -> str:
+    """Ratio first, what one takes, and the least and most of the windows where they are no rounds."""
+    values = book[course.name][row].values
+    if course.in_rounds or len(values) < 2:
+        return price(course, row, book)
+    return f"{price(course, row, book)} ({shown(min(values), course.unit)}..{shown(max(values), course.unit)})"
 
 
 def amount(course: Course, row: str, book: Book) -> str:
@@ -51,9 +62,10 @@ def amount(course: Course, row: str, book: Book) -> str:
 
 
 def wire(course: Course, row: str, book: Book) -> str:
-    """Commands a second, and how many round trips they came in."""
+    """Ratio first, commands a second, and how many round trips they came in."""
     trips = shown(book[course.name][row].beside.get("round trips", 0.0), course.unit)
-    return f"{amount(course, row, book).removesuffix('/s')} ({trips.removesuffix('/s')})"
+    what = f"{amount(course, row, book).removesuffix('/s')} ({trips.removesuffix('/s')})"
+    return _after_ratio(what, course, row, book)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +90,11 @@ class Grid:
             yield f"| {row} | {' | '.join(cells)} |"
 
 
-RATIO = "**ours / theirs** (p10..p90 over the rounds) · median"
+IN_ROUNDS = "**ours / theirs** (p10..p90 over the rounds) · median"
+OF_MEDIANS = "**ours / theirs**, of the medians"
 GRIDS = (
     Grid(
-        title=f"A guarded call, closed; {RATIO}",
+        title=f"A guarded call, closed; {IN_ROUNDS}",
         columns=(
             *((f"{threads} thread{'s' * (threads > 1)}", f"closed-{threads}") for threads in (1, 8, 32)),
             ("0.2 s on 8 threads", "slow-8"),
@@ -89,12 +102,12 @@ GRIDS = (
         cell=price,
     ),
     Grid(
-        title=f"A rejected call; {RATIO}",
+        title=f"A rejected call; {IN_ROUNDS}",
         columns=tuple((f"{threads} thread{'s' * (threads > 1)}", f"rejected-{threads}") for threads in (1, 8, 32)),
         cell=price,
     ),
     Grid(
-        title="From the deciding failure to the last worker's knowing; p50 / p99",
+        title=f"From the deciding failure to the last worker's knowing; {OF_MEDIANS} · p50 / p99",
         columns=(
             ("idle", "trip-idle"),
             ("2,000 calls/s in all by 32 threads each, nine tenths of the time waiting for an answer", "trip-gthread"),
@@ -105,14 +118,15 @@ GRIDS = (
     ),
     *(
         Grid(
-            title=f"Redis commands a second (and round trips), by the rate of {kind} calls",
+            title=f"Redis commands a second by the rate of {kind} calls; {OF_MEDIANS} · commands (round trips)",
             columns=tuple((f"{rate:,}/s", f"traffic-{name}-{rate}") for rate in RATES),
             cell=wire,
         )
         for kind, name in (("successful", "success"), ("rejected", "rejected"))
     ),
     Grid(
-        title="Many breakers in one process",
+        title=f"Many breakers in one process; {OF_MEDIANS} for as many breakers · median (least..most); "
+        "a call's as above, round by round",
         columns=(
             ("a call", "crowd-call"),
             ("background, idle", "crowd-idle"),
@@ -120,18 +134,18 @@ GRIDS = (
             ("memory", "crowd-memory"),
             ("until all follow", "crowd-join"),
         ),
-        cell=amount,
+        cell=price_and_windows,
     ),
     *(
         Grid(
-            title=f"A status read of {count:,} breakers; **first / this** (p10..p90) · median",
+            title=f"A status read of {count:,} breakers; **first / this** (p10..p90 over the rounds) · median",
             columns=(("", name),),
             cell=price,
         )
         for count, name in ((12, "status-12"), (1_000, "status-1000"))
     ),
     Grid(
-        title="Beyond a limit of 0.1 s, from a peer that; p50 / p99",
+        title=f"Beyond a limit of 0.1 s, from a peer that; {OF_MEDIANS} · p50 / p99",
         columns=(
             ("is silent", "deadline-silent"),
             ("drips headers", "deadline-headers"),
@@ -141,11 +155,17 @@ GRIDS = (
     ),
 )
 SHOWN = {name for grid in GRIDS for _, name in grid.columns}
-OTHERS = tuple(
-    Grid(title=f"{course.title}; {RATIO}", columns=(("", course.name),), cell=price_and_more)
-    for course in plan.PRICED
-    if course.name not in SHOWN
-)
+
+
+def _alone(course: Course) -> Grid:
+    """A table of its own."""
+    if 99 in course.ranks:
+        return Grid(title=f"{course.title}; {OF_MEDIANS} · p50 / p99", columns=(("", course.name),), cell=ranks)
+    how = IN_ROUNDS if course.in_rounds else f"{OF_MEDIANS} · median"
+    return Grid(title=f"{course.title}; {how}", columns=(("", course.name),), cell=price_and_more)
+
+
+OTHERS = tuple(_alone(course) for course in plan.PRICED if course.name not in SHOWN)
 
 
 def section(book: Book, facts: Mapping[str, Any]) -> str:

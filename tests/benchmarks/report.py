@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.benchmarks.course import Book, Course, Figure, Unit, Verdict, ratios, shown
+from tests.benchmarks.course import Book, Course, Figure, Unit, Verdict, shown
+
+NO_RATIO = "-"
 
 
 def machine(facts: Mapping[str, Any]) -> list[str]:
@@ -21,29 +23,33 @@ def machine(facts: Mapping[str, Any]) -> list[str]:
 
 def table(course: Course, figures: Mapping[str, Figure]) -> Iterator[str]:
     low, high = (f"p{rank}" if rank < 100 else "worst" for rank in course.ranks)
+    whose, how = "ours" if course.ours else "first", "  (p10..p90)" if course.in_rounds else ", of medians"
     yield course.title
-    yield f"  {'first / this  (p10..p90)':<28}{'':<40}{'p50':>9}{low:>10}{high:>10}"
+    yield f"  {f'{whose} / this{how}':<28}{'':<40}{'p50':>9}{low:>10}{high:>10}"
     for row in course.rows:
         figure = figures.get(row, Figure(missing="not measured"))
         if figure.missing:
             yield f"  {'':<28}{row:<40} {figure.missing}"
             continue
         p50, *ranks = (shown(value, course.unit) for value in (figure.median, *map(figure.rank, course.ranks)))
-        ratio = "1" if row == course.subject else ratio_of(figures.get(course.subject), figure)
+        ratio = ratio_of(course, row, {course.name: dict(figures)})
         yield f"  {ratio:<28}{row:<40}{p50:>9}{''.join(f'{each:>10}' for each in ranks)}  {beside(figure)}".rstrip()
 
 
-def ratio_of(ours: Figure | None, theirs: Figure) -> str:
-    if ours is None or not ours.values or not theirs.values:
+def ratio_of(course: Course, row: str, book: Book) -> str:
+    """And its spread, after two blanks, where rounds are compared."""
+    if row == course.beside(row):
+        return "1"
+    found = course.ratios(row, book)
+    if not found.values:
         return ""
-    found = ratios(ours, theirs)
     spread = f"  ({times(found.rank(10))}..{times(found.rank(90))})" if len(found.values) > 1 else ""
     return f"{times(found.median)}{spread}"
 
 
 def times(ratio: float) -> str:
     if not 0.0001 <= ratio < 1e6:  # one of the two is next to nothing
-        return "-"
+        return NO_RATIO
     return f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:.3g}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 

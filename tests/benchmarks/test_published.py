@@ -3,12 +3,13 @@
 import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pyperf
 import pytest
 
-from tests.benchmarks import kept, plan, readme
-from tests.benchmarks.course import Book, Figure, Times, Unit, Within, ratios, shown
+from tests.benchmarks import kept, plan, readme, report
+from tests.benchmarks.course import Book, Course, Figure, Times, Unit, Within, shown
 from tests.benchmarks.svg import Bar, Line, bars, lines
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -46,12 +47,43 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert facts["command"] == "c"
 
 
-def test_a_ratio_is_made_round_by_round() -> None:
-    assert ratios(Figure(values=[1, 10]), Figure(values=[2, 5])).values == [0.5, 2]
+ROUNDS = {"ours": Figure(values=[1, 10]), "b": Figure(values=[2, 5])}
 
 
-def test_rows_without_the_same_rounds_are_compared_by_their_medians() -> None:
-    assert ratios(Figure(values=[1, 2, 3]), Figure(values=[4])).values == [0.5]
+def _course(**given: Any) -> Course:
+    return Course(**{"name": "c", "title": "A call", "rows": ("ours", "b")} | given)
+
+
+def test_a_ratio_is_made_round_by_round_and_its_spread_is_shown() -> None:
+    course = _course(in_rounds=True)
+    assert course.ratios("b", {"c": ROUNDS}).values == [0.5, 2]
+    assert readme.price(course, "b", {"c": ROUNDS}) == "**1.25** (0.5..2) · 3.5 s"
+
+
+def test_what_was_not_seen_in_rounds_is_compared_by_its_medians_without_a_spread() -> None:
+    book = {"c": ROUNDS}
+    assert _course().ratios("b", book).values == [5.5 / 3.5]
+    assert readme.price(_course(), "b", book) == "**1.57** · 3.5 s"
+    assert readme.ranks(_course(), "b", book) == "**1.57** · 3.5 s / 5 s"
+
+
+def test_a_row_may_stand_beside_another_of_ours_than_the_first() -> None:
+    book = {"c": {"ours, 1": Figure(values=[1.0]), "ours, 9": Figure(values=[9.0]), "b, 9": Figure(values=[3.0])}}
+    course = _course(rows=tuple(book["c"]), ours={"ours, 9": "ours, 9", "b, 9": "ours, 9"})
+    assert [readme.price(course, row, book) for row in course.rows] == ["**1** · 1 s", "**1** · 9 s", "**3** · 3 s"]
+    assert "3 " in list(report.table(course, book["c"]))[-1].split("b, 9")[0]
+
+
+def test_each_priced_table_says_what_its_ratios_are_of() -> None:
+    courses = {course.name: course for course in plan.PRICED}
+    for grid in (*readme.GRIDS, *readme.OTHERS):
+        in_rounds = {courses[name].in_rounds for _, name in grid.columns}
+        assert ("over the rounds" in grid.title) is (in_rounds == {True}), grid.title
+
+
+def test_windows_are_shown_with_the_least_and_the_most() -> None:
+    book = {"c": {"ours": Figure(values=[0.02, 0.01, 0.03])}}
+    assert readme.price_and_windows(_course(unit=Unit.CORES), "ours", book) == "**1** · 2 % (1 %..3 %)"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ SLOW_ROUNDS = 3
 class Drill(Course):
     """A course of calls that follow each other without a pause."""
 
+    in_rounds: bool = True
     rejected: bool = False
     slow: bool = False
     """The guarded function takes a while, and each thread calls it once a turn."""

@@ -54,12 +54,14 @@ RATE = Course(
     title=f"Requests a second, {gateway.CONNECTIONS} connections, while {WATCHERS} operators watch",
     rows=ROWS,
     unit=Unit.A_SECOND,
+    in_rounds=True,
     goals=(Times(peer=UNWATCHED, at_least=0.98),),
 )
 CPU = Course(
     name="watching-cpu",
     title=f"Processor time of a request, {gateway.CONNECTIONS} connections, while {WATCHERS} operators watch",
     rows=ROWS,
+    in_rounds=True,
 )
 COURSES = (RATE, CPU)
 
