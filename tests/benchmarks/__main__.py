@@ -48,6 +48,7 @@ FULL = Effort(
     course_seconds=6,
     window_seconds=2,
     windows=2,
+    background_windows=5,
 )
 TINY = Effort(
     rounds=2,
@@ -57,6 +58,7 @@ TINY = Effort(
     course_seconds=2,
     window_seconds=0.1,
     windows=1,
+    background_windows=1,
     slow_seconds=0.02,
     share=0.01,
 )

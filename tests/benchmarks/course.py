@@ -32,6 +32,8 @@ class Effort:
     window_seconds: float
     """How long a rate or a share of a core is watched."""
     windows: int
+    background_windows: int
+    """Of shares of a core: a peer's was 8 % in one window and 62 % in the next."""
     slow_seconds: float = 0.2
     """What the guarded function takes where it is slow."""
     share: float = 1.0

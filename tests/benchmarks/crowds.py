@@ -1,7 +1,8 @@
 """Many breakers in one process: what its background costs, how much memory it takes, how long it takes to begin.
 
 * The background's price is the processor time of all threads but the one that presses, as a share of one core. Our
-  processes run at once, and then the peers': processor time is counted, not the wall's.
+  processes run at once, then interlock-cb's, whose threads take the most, and then the other peers': processor time is
+  counted, not the wall's.
 * `idle`: nobody calls. What a process does once a minute (it registers its breakers anew) is made to happen in a window
   of its own, and a sixtieth of a second's part of it is in the figure; beside it stands what one such turn takes.
 * `busy`: 300 calls a second, each to the next breaker.
@@ -22,7 +23,7 @@ from typing import Any
 import psutil
 
 from tests.benchmarks import contestants
-from tests.benchmarks.contestants import BALDUR_REDIS, INTERLOCK_REDIS, OURS, crowd
+from tests.benchmarks.contestants import BALDUR_REDIS, INTERLOCK_REDIS, OURS, PYBREAKER, crowd
 from tests.benchmarks.course import Book, Course, Effort, Figure, Measured, Session, Unit, Verdict, Within
 from tests.benchmarks.pace import paced
 from tests.benchmarks.players import Player, playing
@@ -37,9 +38,11 @@ _CAST = {
     crowd(OURS, MOST): (OURS, MOST),
     crowd(INTERLOCK_REDIS, FEW): (INTERLOCK_REDIS, FEW),
     crowd(INTERLOCK_REDIS, MANY): (INTERLOCK_REDIS, MANY),
-    crowd(BALDUR_REDIS, FEW): (BALDUR_REDIS, FEW),
+    **{crowd(BALDUR_REDIS, count): (BALDUR_REDIS, count) for count in (FEW, MANY, MOST)},
+    **{crowd(PYBREAKER, count): (PYBREAKER, count) for count in (FEW, MANY, MOST)},
 }
 _BESIDE = {row: crowd(OURS, count) for row, (_, count) in _CAST.items()}
+_TOGETHER = ((OURS,), (INTERLOCK_REDIS,), (BALDUR_REDIS, PYBREAKER))
 _OURS = tuple(row for row, (who, _) in _CAST.items() if who == OURS)
 _ALL = tuple(_CAST)
 
@@ -94,7 +97,8 @@ MEMORY = Course(
 def measure(courses: Sequence[Course], effort: Effort, url: str) -> Measured:
     seen: Book = {course.name: {} for course in SESSION.courses}
     there = [row for row in _ALL if not contestants.missing(_CAST[row][0])]
-    for rows in ([row for row in there if row in _OURS], [row for row in there if row not in _OURS]):
+    for group in _TOGETHER:
+        rows = [row for row in there if _CAST[row][0] in group]
         cast = []
         for place, row in enumerate(rows):
             who, count = _CAST[row]
@@ -116,10 +120,10 @@ def _watch(players: dict[str, Player], effort: Effort, seen: Book) -> None:
         if row in _OURS:
             seen[JOIN.name][row] = Figure(values=[took])
     _windows(players, ("watch", effort.window_seconds, 0), 1)  # what the beginning left to do is done
-    idle = _windows(players, ("watch", effort.window_seconds, 0), effort.windows)
+    idle = _windows(players, ("watch", effort.window_seconds, 0), effort.background_windows)
     ours = {row: player for row, player in players.items() if row in _OURS}
     minutely = _windows(ours, ("minute", effort.window_seconds, 0), effort.windows)
-    busy = _windows(players, ("watch", effort.window_seconds, CALLS_A_SECOND), effort.windows)
+    busy = _windows(players, ("watch", effort.window_seconds, CALLS_A_SECOND), effort.background_windows)
     for row, player in players.items():
         turn = (minutely[row].median - idle[row].median) * effort.window_seconds if row in ours else 0.0
         beside = {"CPU of a registration": max(0.0, turn)} if row in ours else {}
@@ -197,6 +201,7 @@ _BEGINNINGS: dict[str, Callable[[int, str], Beginning]] = {
     OURS: _ours,
     INTERLOCK_REDIS: lambda count, url: _peers(INTERLOCK_REDIS, count, url),
     BALDUR_REDIS: lambda count, url: _peers(BALDUR_REDIS, count, url),
+    PYBREAKER: lambda count, url: _peers(PYBREAKER, count, url),
 }
 
 
