@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from breaker.engine import sync
 from tests.benchmarks import charts, kept, plan, report
 from tests.benchmarks.course import Book, Course, shown
-from tests.benchmarks.traffic import RATES
+from tests.benchmarks.traffic import FROM, RATES
 
 CHECKOUT = Path(__file__).parents[2]
 CHARTS = CHECKOUT / "docs" / "charts"
@@ -76,21 +77,35 @@ class Grid:
     columns: Sequence[tuple[str, str]]
     """Heading and course."""
     cell: Cell
+    note: str = ""
+    """Below the table: what is not in it, and why, and how to read it."""
 
     def lines(self, courses: Mapping[str, Course], book: Book) -> Iterator[str]:
         columns = [(heading, courses[name]) for heading, name in self.columns if name in book]
         if not columns:
             return
-        rows = list(dict.fromkeys(row for _, course in columns for row in course.rows if row in book[course.name]))
+        rows = list(dict.fromkeys(row for _, course in columns for row in course.rows))
         yield from ("", f"{self.title}:", "")
         yield f"| | {' | '.join(heading for heading, _ in columns)} |"
         yield f"|---|{'---|' * len(columns)}"
         for row in rows:
-            cells = [self.cell(course, row, book) if row in book[course.name] else "" for _, course in columns]
-            yield f"| {row} | {' | '.join(cells)} |"
+            yield f"| {row} | {' | '.join(self._cell(course, row, book) for _, course in columns)} |"
+        if self.note:
+            yield from ("", self.note)
+
+    def _cell(self, course: Course, row: str, book: Book) -> str:
+        """Empty: the course has no such row, for a reason that the note gives."""
+        if row not in course.rows:
+            return ""
+        return self.cell(course, row, book) if row in book[course.name] else "not in this run"
 
 
 IN_ROUNDS = "**ours / theirs** (p10..p90 over the rounds) · median"
+GROWTH = (
+    f"Goals are judged from {FROM}/s upward. From 0 to {FROM}/s ours does grow, and this is the whole growth: a "
+    f"process that has nothing to count pushes once in {sync.HEARTBEAT:g} s, to say that it lives; one that has, every "
+    f"{sync.IDLE_BEAT:g} s, whatever the rate, and counting takes more of the script's commands."
+)
 OF_MEDIANS = "**ours / theirs**, of the medians"
 GRIDS = (
     Grid(
@@ -100,6 +115,7 @@ GRIDS = (
             ("0.2 s on 8 threads", "slow-8"),
         ),
         cell=price,
+        note="Not measured: a bare round trip at 0.2 s, since it guards no function that could be slow.",
     ),
     Grid(
         title=f"A rejected call; {IN_ROUNDS}",
@@ -115,12 +131,17 @@ GRIDS = (
             ("only the hearer spinning", "trip-hearer"),
         ),
         cell=ranks,
+        note="Not measured: 8 and 16 workers spinning, which would tell of the machine's two cores alone; more hearers "
+        "than one while only they spin, for the same reason; interlock-cb in more workers or under load, since each of "
+        "its workers polls once a second, and that is its figure; pybreaker and nopanic-redis, which tell nobody: each "
+        "call asks Redis.",
     ),
     *(
         Grid(
             title=f"Redis commands a second by the rate of {kind} calls; {OF_MEDIANS} · commands (round trips)",
             columns=tuple((f"{rate:,}/s", f"traffic-{name}-{rate}") for rate in RATES),
             cell=wire,
+            note=GROWTH,
         )
         for kind, name in (("successful", "success"), ("rejected", "rejected"))
     ),
@@ -135,6 +156,10 @@ GRIDS = (
             ("until all follow", "crowd-join"),
         ),
         cell=price_and_windows,
+        note="Not measured: interlock-cb with 10,000, a polling thread for each, which had not begun after 150 s; a "
+        "call of interlock-cb's and baldur-framework's by the number of breakers, since their threads would run during "
+        "the others' turns (with one breaker it is in the first table); until all follow, of peers: each of their "
+        "breakers begins with its first call.",
     ),
     *(
         Grid(

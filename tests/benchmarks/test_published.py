@@ -81,6 +81,21 @@ def test_each_priced_table_says_what_its_ratios_are_of() -> None:
         assert ("over the rounds" in grid.title) is (in_rounds == {True}), grid.title
 
 
+def test_each_empty_cell_is_accounted_for() -> None:
+    courses = {course.name: course for course in plan.PRICED}
+    book = {name: {row: Figure(values=[1.0]) for row in course.rows} for name, course in courses.items()}
+    for grid in (*readme.GRIDS, *readme.OTHERS):
+        lines = list(grid.lines(courses, book))
+        empty = any("|  |" in line for line in lines if line.startswith("| ") and not line.startswith("| |"))
+        assert not empty or "Not measured: " in lines[-1], grid.title
+
+
+def test_a_row_that_a_run_lacks_is_said_to_be_lacking() -> None:
+    grid = readme.Grid(title="t", columns=(("here", "c"),), cell=readme.price)
+    lines = list(grid.lines({"c": _course()}, {"c": {"ours": Figure(values=[1.0])}}))
+    assert lines[-2:] == ["| ours | **1** · 1 s |", "| b | not in this run |"]
+
+
 def test_windows_are_shown_with_the_least_and_the_most() -> None:
     book = {"c": {"ours": Figure(values=[0.02, 0.01, 0.03])}}
     assert readme.price_and_windows(_course(unit=Unit.CORES), "ours", book) == "**1** · 2 % (1 %..3 %)"
