@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,6 +68,17 @@ class Figure:
     @property
     def median(self) -> float:
         return statistics.median(self.values) if self.values else math.inf
+
+    @property
+    def surely(self) -> tuple[float, float]:
+        """Between which two values the median of all that could have been measured lies, with 95 % certainty: by ranks,
+        whatever the values' distribution; the least and the most where they are too few to say so."""
+        ordered = sorted(self.values)
+        if not ordered:
+            return math.inf, math.inf
+        tails = itertools.accumulate(math.comb(len(ordered), below) / 2 ** len(ordered) for below in itertools.count())
+        place = max(0, sum(1 for _ in itertools.takewhile(lambda tail: tail <= 0.025, tails)) - 1)
+        return ordered[place], ordered[-1 - place]
 
 
 Book = dict[str, dict[str, Figure]]
@@ -136,7 +148,7 @@ def ratios(ours: Figure, theirs: Figure, *, in_rounds: bool) -> Figure:
     if not (ours.values and theirs.values):
         return Figure()
     if in_rounds:
-        pairs = zip(ours.values, theirs.values, strict=True)
+        pairs = zip(ours.values, theirs.values, strict=False)  # who took part in more rounds goes on alone
     else:
         pairs = zip([ours.median], [theirs.median], strict=True)
     return Figure(values=[mine / other if other else math.inf for mine, other in pairs])
@@ -158,6 +170,27 @@ class Times:
         limit = f"at most {self.at_most:.3g}" if self.at_most < math.inf else f"at least {self.at_least:.3g}"
         met = self.at_least <= found <= self.at_most
         return Verdict(met=met, goal=f"{limit} x {self.peer}", found=f"{found:.3g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surely:
+    """The same at least, and not by chance: the median over the rounds, whichever of its 95 % interval it is."""
+
+    peer: str
+    at_least: float
+
+    def judge(self, course: Course, book: Book) -> Verdict | None:
+        ratio = course.ratios(self.peer, book)
+        if not ratio.values:
+            return None
+        low, high = ratio.surely
+        undecided = ", which does not decide it" if low < self.at_least <= high else ""
+        return Verdict(
+            met=low >= self.at_least,
+            goal=f"at least {self.at_least:.3g} x {self.peer}",
+            found=f"{ratio.median:.3g}, and with 95 % certainty {low:.3g}..{high:.3g} ({len(ratio.values)} rounds)"
+            f"{undecided}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

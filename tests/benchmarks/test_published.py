@@ -9,7 +9,7 @@ import pyperf
 import pytest
 
 from tests.benchmarks import kept, plan, readme, report
-from tests.benchmarks.course import Book, Course, Figure, Times, Unit, Within, shown
+from tests.benchmarks.course import Book, Course, Figure, Surely, Times, Unit, Within, shown
 from tests.benchmarks.svg import Bar, Line, bars, lines
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -118,6 +118,34 @@ def test_a_goal_for_a_percentile(at_most: float, met: bool) -> None:
     verdict = goal.judge(course, {course.name: {"a": Figure(values=[1.0, 4.0, 2.0])}})
     assert verdict is not None
     assert verdict.met is met
+
+
+@pytest.mark.parametrize(
+    ("values", "interval"),
+    [
+        ([], (math.inf, math.inf)),
+        ([3.0, 1.0, 2.0], (1.0, 3.0)),
+        (list(range(1, 7)), (1, 6)),  # 5 of 6 would be less certain than 95 %
+        (list(range(1, 10)), (2, 8)),
+        (list(range(1, 22)), (6, 16)),
+        (list(range(1, 101)), (40, 61)),
+    ],
+)
+def test_where_a_median_surely_lies_is_known_by_its_rank(values: list[float], interval: tuple[float, float]) -> None:
+    assert Figure(values=values).surely == interval  # as tables of the sign test have it
+
+
+@pytest.mark.parametrize(
+    ("scatter", "middle", "met", "undecided"),
+    [(0.01, 1.0, True, False), (0.1, 1.0, False, True), (0.01, 0.9, False, False)],
+)
+def test_a_small_goal_is_met_only_by_what_can_tell(scatter: float, middle: float, met: bool, undecided: bool) -> None:
+    ours = [middle + scatter * place / 10 for place in range(-10, 11)]
+    book = {"c": {"ours": Figure(values=[*ours, 0.1, 0.1]), "b": Figure(values=[1.0] * 21)}}
+    verdict = Surely(peer="b", at_least=0.97).judge(_course(in_rounds=True), book)
+    assert verdict is not None
+    assert (verdict.met, "does not decide" in verdict.found) == (met, undecided)
+    assert "(21 rounds)" in verdict.found
 
 
 def test_a_goal_for_the_middle_is_judged_by_what_the_table_shows() -> None:
