@@ -113,6 +113,8 @@ class Course:
     goals: tuple[Goal, ...] = ()
     why_missed: str = ""
     """What stands in the way of goals that are missed."""
+    parts: Callable[[Book], str] = field(default=lambda book: "", hash=False)
+    """The same in figures, of what the run measured; empty: it did not."""
 
     @property
     def subject(self) -> str:

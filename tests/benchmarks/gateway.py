@@ -37,8 +37,8 @@ import psutil
 
 from config import devstate, tether
 from config.devserver import Child
-from tests.benchmarks import served
-from tests.benchmarks.course import Course, Effort, Figure, Measured, Session, Surely, Times, Unit
+from tests.benchmarks import deadline, served
+from tests.benchmarks.course import Book, Course, Effort, Figure, Measured, Session, Surely, Times, Unit
 from tests.benchmarks.load import Pressed, presser
 from tests.benchmarks.players import playing
 from tests.programs import free_port, wait_for
@@ -58,6 +58,23 @@ PAIRS = 12
 """For each round of others, after the rounds of all. What the guard takes is set against 3 %, and a round's ratio of
 these two scatters by some 15 %, so that its median needs some hundred of them to be known to 3 %."""
 
+
+def _parts(book: Book) -> str:
+    """Of one request over one connection."""
+    alone = book.get("gateway-alone", {})
+    call = book.get(deadline.PRICE.name, {}).get(deadline.OURS)
+    if call is None or not call.values or not all(row in alone for row in (GATEWAY, UNGUARDED, BARE)):
+        return ""
+    whole, unguarded, bare = (alone[row].median for row in (GATEWAY, UNGUARDED, BARE))
+    guard, rest = whole - unguarded, unguarded - bare - call.median
+    said = [f"{value * 1e6:.0f} us" for value in (whole, bare, call.median, guard, rest)]
+    return (
+        "over one connection, where nobody waits for a core, a request takes {}: {} what the bare view takes, {} a "
+        "call over HTTP by MifosClient, {} the guard, and {} the rest, which are token, rights, middleware, the "
+        "answer's serialisation, the log line and MIFOS"
+    ).format(*said)
+
+
 RATE = Course(
     name="gateway-rate",
     title=f"Requests a second, {CONNECTIONS} connections",
@@ -67,6 +84,7 @@ RATE = Course(
     goals=(Surely(peer=UNGUARDED, at_least=0.97), Times(peer=BARE, at_least=0.60)),
     why_missed="the bare view answers by itself, the gateway's request holds an HTTP call, and MIFOS takes its share "
     "of the same two cores; gunicorn's access log, which is off now, had cost the bare view as much as the gateway",
+    parts=_parts,
 )
 CPU = Course(
     name="gateway-cpu", title=f"Processor time of a request, {CONNECTIONS} connections", rows=ROWS, in_rounds=True

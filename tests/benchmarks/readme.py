@@ -213,7 +213,11 @@ def _goals(book: Book) -> Iterator[str]:
         yield ""
     for course, verdict in missed:
         yield f"* {course.title}: {verdict.goal}, is {verdict.found}"
-    reasons = {course.title: course.why_missed for course, _ in missed if course.why_missed}
+    reasons = {
+        course.title: "; ".join(filter(None, (course.why_missed, course.parts(book))))
+        for course, _ in missed
+        if course.why_missed
+    }
     if reasons:
         yield from ("", "Why:", "")
     for title, reason in reasons.items():

@@ -8,10 +8,11 @@ from typing import Any
 import pyperf
 import pytest
 
-from tests.benchmarks import kept, plan, readme, report
+from tests.benchmarks import deadline, gateway, kept, plan, readme, report
 from tests.benchmarks.course import Book, Course, Figure, Surely, Times, Unit, Within, shown
 from tests.benchmarks.svg import Bar, Line, bars, lines
 
+FACTS = {"command": "make bench", "measured_at": "today", "server": "Redis 7", "versions": "b 1"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -94,6 +95,17 @@ def test_a_row_that_a_run_lacks_is_said_to_be_lacking() -> None:
     grid = readme.Grid(title="t", columns=(("here", "c"),), cell=readme.price)
     lines = list(grid.lines({"c": _course()}, {"c": {"ours": Figure(values=[1.0])}}))
     assert lines[-2:] == ["| ours | **1** · 1 s |", "| b | not in this run |"]
+
+
+def test_why_a_goal_is_missed_is_said_in_figures_of_the_run() -> None:
+    alone = {gateway.GATEWAY: 800e-6, gateway.UNGUARDED: 790e-6, gateway.BARE: 400e-6}
+    book = {gateway.ALONE.name: {row: Figure(values=[value]) for row, value in alone.items()}}
+    assert gateway.RATE.parts(book) == ""
+    book[deadline.PRICE.name] = {deadline.OURS: Figure(values=[120e-6])}
+    said = gateway.RATE.parts(book)
+    assert [part for part in said.split() if part.isdigit()] == ["800", "400", "120", "10", "270"]
+    book[gateway.RATE.name] = {gateway.GATEWAY: Figure(values=[500.0]), gateway.BARE: Figure(values=[1000.0])}
+    assert f"{gateway.RATE.why_missed}; {said}." in readme.section(book, FACTS)
 
 
 def test_windows_are_shown_with_the_least_and_the_most() -> None:
