@@ -150,7 +150,7 @@ def ratios(ours: Figure, theirs: Figure, *, in_rounds: bool) -> Figure:
     if not (ours.values and theirs.values):
         return Figure()
     if in_rounds:
-        pairs = zip(ours.values, theirs.values, strict=False)  # who took part in more rounds goes on alone
+        pairs = zip(ours.values, theirs.values, strict=True)
     else:
         pairs = zip([ours.median], [theirs.median], strict=True)
     return Figure(values=[mine / other if other else math.inf for mine, other in pairs])

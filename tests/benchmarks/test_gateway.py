@@ -19,4 +19,4 @@ def test_each_contestant_serves_and_is_pressed(tmp_path):
     ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ran.returncode == 0, ran.stderr
     book, _ = kept.load(tmp_path / "tiny.json")
-    assert set(book[gateway.RATE.name]) == set(gateway.ROWS)
+    assert set(book[gateway.RATE.name]) == set(gateway.RATE.rows)

@@ -153,7 +153,7 @@ def test_where_a_median_surely_lies_is_known_by_its_rank(values: list[float], in
 )
 def test_a_small_goal_is_met_only_by_what_can_tell(scatter: float, middle: float, met: bool, undecided: bool) -> None:
     ours = [middle + scatter * place / 10 for place in range(-10, 11)]
-    book = {"c": {"ours": Figure(values=[*ours, 0.1, 0.1]), "b": Figure(values=[1.0] * 21)}}
+    book = {"c": {"ours": Figure(values=ours), "b": Figure(values=[1.0] * 21)}}
     verdict = Surely(peer="b", at_least=0.97).judge(_course(in_rounds=True), book)
     assert verdict is not None
     assert (verdict.met, "does not decide" in verdict.found) == (met, undecided)
