@@ -97,6 +97,11 @@ class Goal(Protocol):
         """None: what it needs was not measured."""
 
 
+def _nothing(book: Book) -> str:
+    """A course goes to processes, and there no lambda can."""
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Course:
     name: str
@@ -113,7 +118,7 @@ class Course:
     goals: tuple[Goal, ...] = ()
     why_missed: str = ""
     """What stands in the way of goals that are missed."""
-    parts: Callable[[Book], str] = field(default=lambda book: "", hash=False)
+    parts: Callable[[Book], str] = field(default=_nothing, hash=False)
     """The same in figures, of what the run measured; empty: it did not."""
 
     @property

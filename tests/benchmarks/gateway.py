@@ -56,7 +56,7 @@ ROUNDS = 3
 """For each round of others: so many threads and processes on few cores make single turns scatter."""
 ONE, ONE_UNGUARDED = f"{GATEWAY}, 1 connection", f"{UNGUARDED}, 1 connection"
 PAIRED = {ONE: GATEWAY, ONE_UNGUARDED: UNGUARDED}
-PAIRS = 12
+PAIRS = 15
 """For each round of others: what is looked for is 3 %."""
 
 
