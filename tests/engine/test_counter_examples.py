@@ -19,7 +19,7 @@ POLICY = Policy(
 
 def begun(workers: int = 1, **options: Any) -> Schedule:
     schedule = Schedule()
-    schedule.begin([POLICY] * workers, alike=True, **options)
+    schedule.begin([(POLICY, 0)] * workers, alike=True, **options)
     return schedule
 
 
