@@ -34,7 +34,8 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     headers: Mapping[str, str] = MappingProxyType({})
     idempotency_key: str | None = None
-    """To repeat the write by: what the caller gave, or ours for one that may be deferred."""
+    """To repeat the write by: what the caller gave, or ours for one that may be deferred. None where the key is what
+    was wrong."""
 
     def __init__(self, message: str, *, sent: Sent = None) -> None:
         super().__init__(message)

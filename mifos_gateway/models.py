@@ -153,7 +153,7 @@ class DeferredRequest(models.Model):
             models.UniqueConstraint(fields=("namespace", "identity"), name="one_deferred_request_for_a_key"),
             # Not even two runners that see different rows send two of one order at once.
             models.UniqueConstraint(
-                fields=("namespace", "order"),
+                fields=("namespace", "tenant", "order"),
                 condition=models.Q(status="replaying") & ~models.Q(order=""),
                 name="one_of_an_order_is_being_sent",
             ),

@@ -17,6 +17,7 @@ from mifos_gateway import conf, fallbacks, guard, idempotency, request_id, targe
 from mifos_gateway.cache_control import CacheControl
 from mifos_gateway.errors import GatewayError, InvalidCall
 from mifos_gateway.outbox.preferences import Preference
+from mifos_gateway.refusals import IdempotencyKeyReused
 
 if TYPE_CHECKING:
     import requests
@@ -120,7 +121,7 @@ class Mifos:
                 instead = fallbacks.first(write.deferred, instead)
             return guard.current().call(call, fallback=instead)
         except GatewayError as error:
-            if write is not None and write.key:
+            if write is not None and write.key and not isinstance(error, IdempotencyKeyReused):
                 error.idempotency_key = write.key
             raise
 

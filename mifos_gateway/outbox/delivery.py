@@ -176,17 +176,25 @@ def timeout_of(breaker: str) -> float:
 
 def recover(now: datetime) -> int:
     """Back to the queue with those whose lease has run out: whoever held it is gone, and MIFOS perhaps has them."""
-    lost = of_namespace().filter(status=Status.REPLAYING, lease_until__lt=now)
+    count = _abandon(of_namespace(), now, status=Status.QUEUED, due_at=now)
+    if count:
+        log.warning("%d deferred requests were left by who sent them, and are queued again", count)
+    return count
+
+
+def _abandon(rows: QuerySet[DeferredRequest], now: datetime, **becomes: Any) -> int:
+    """Those of them whose lease has run out become this; how many. MIFOS perhaps has them."""
+    changed = {**becomes, "perhaps_sent": True, "lease": None, "lease_until": None}
     skip = connection.features.has_select_for_update_skip_locked
     with transaction.atomic():
-        rows = list(lost.select_for_update(skip_locked=skip, of=("self",))[:500])
-        for row in rows:
-            row.status, row.perhaps_sent, row.due_at, row.lease, row.lease_until = Status.QUEUED, True, now, None, None
-            row.save(update_fields=("status", "perhaps_sent", "due_at", "lease", "lease_until"))
+        lost = rows.filter(status=Status.REPLAYING, lease_until__lt=now)
+        found = list(lost.select_for_update(skip_locked=skip, of=("self",))[:500])
+        for row in found:
+            for name, value in changed.items():
+                setattr(row, name, value)
+            row.save(update_fields=changed)
             _note(row, now, "abandoned", error="whoever sent it ended meanwhile")
-    if rows:
-        log.warning("%d deferred requests were left by who sent them, and are queued again", len(rows))
-    return len(rows)
+    return len(found)
 
 
 def expire(now: datetime, *, everywhere: bool = False) -> int:
@@ -199,8 +207,7 @@ def expire(now: datetime, *, everywhere: bool = False) -> int:
     unknown = late.filter(perhaps_sent=True).update(status=Status.UNKNOWN, ended_at=now)
     expired = late.filter(perhaps_sent=False).update(status=Status.EXPIRED, ended_at=now)
     if everywhere:
-        left = of_late.filter(status=Status.REPLAYING, lease_until__lt=now)
-        unknown += left.update(status=Status.UNKNOWN, ended_at=now, perhaps_sent=True, lease=None, lease_until=None)
+        unknown += _abandon(of_late, now, status=Status.UNKNOWN, ended_at=now)
     if unknown or expired:
         log.warning("Deferred requests whose time to live has passed: %d expired, %d unknown", expired, unknown)
     return unknown + expired

@@ -248,8 +248,8 @@ class Backlog:
 
 
 def backlog() -> Backlog:
-    """By what waits and what is stuck alone, however many have ended."""
-    rows = of_namespace()
+    """By what waits for this gateway's tenant and what is stuck alone, however many have ended."""
+    rows = of_namespace().filter(tenant=conf.tenant())
     waiting = rows.filter(WAITING_ONES).aggregate(count=Count("pk"), oldest=Min("created_at"))
     blocked = rows.filter(BLOCKING).aggregate(count=Count("order", distinct=True))
     return Backlog(waiting["count"], waiting["oldest"], blocked["count"])

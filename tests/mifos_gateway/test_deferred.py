@@ -282,9 +282,12 @@ def test_where_tenants_share_a_namespace_neither_waits_for_the_other(
     later = accept(caller, "loans/5/charges", headers={"Prefer": "respond-async, wait=0"})
     assert (later.status_code, later.json()["position"]) == (202, 1)
     due_now()
-    assert send_all() == ["delivered"]
     first = DeferredRequest.objects.earliest("pk")
+    DeferredRequest.objects.filter(pk=first.pk).update(status="replaying")
+    assert desk.backlog().waiting == 1
+    assert send_all() == ["delivered"]
     DeferredRequest.objects.filter(pk=first.pk).update(status="unknown")
+    assert desk.backlog().blocked == 0
     with pytest.raises(NotPossible, match="another MIFOS or tenant"):
         desk.retry(first.pk)
 
@@ -322,8 +325,9 @@ def test_in_python_too(routes: Any, mifos: FakeMifos) -> None:
     open_circuit(mifos)
     answer: Any = maker.post("clients", json={"name": "Asha"}, deferred=True, idempotency_key="k")
     assert (answer.status_code, answer.provenance) == (202, "deferred")
-    with pytest.raises(IdempotencyKeyReused):
+    with pytest.raises(IdempotencyKeyReused) as reused:
         maker.post("clients", json={"name": "Ravi"}, deferred=True, idempotency_key="k")
+    assert reused.value.idempotency_key is None  # nothing to repeat it by
     with pytest.raises(ServiceUnavailable):
         maker.post("clients", json={"name": "Ravi"})
 

@@ -127,3 +127,4 @@ def test_what_nobody_is_left_to_recover_ends_as_unknown_with_its_time() -> None:
         ("unknown", True, True),
         ("replaying", False, False),
     ]
+    assert [row.attempts.values_list("outcome", flat=True).first() for row in left] == ["abandoned", None]

@@ -117,7 +117,8 @@ def test_who_stands_before_mifos_rejects_nothing(status: int, body: bytes, perha
 def test_a_key_in_work_is_asked_for_eight_times() -> None:
     assert [said(425, asked=count).status for count in range(9)] == ["queued"] * 7 + ["unknown"] * 2
     assert said(425, asked=7).may_have_arrived
-    assert said(425, asked=0, failures=6).pause == 1.0  # by how often it was asked: some two minutes in all
+    # Its back-off is by how often it was asked, whatever failed before: one to two minutes in all.
+    assert [said(425, asked=count, failures=6).pause for count in range(7)] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
 
 
 def test_a_deployments_own_business_refusals_are_refusals(settings: Any) -> None:
