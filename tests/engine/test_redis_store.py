@@ -144,8 +144,13 @@ def test_hashes_that_are_empty_are_not_sent(kept: Kept) -> None:
         assert total(loaded.records["x"].tallies).successes == 1
         return int(kept.client.info("stats")["total_net_output_bytes"]) - before
 
+    def least(buckets: int) -> int:
+        return min(sent(buckets) for _ in range(3))  # others may use this Redis meanwhile
+
     sent(2)  # the script is there
-    assert sent(900) - sent(2) < 900  # not a byte for each: what is left is INFO's own answer
+    assert (
+        least(900) - least(2) < 3 * 900
+    )  # an empty list for each takes four bytes and more; INFO's own answer differs
 
 
 def test_every_answer_carries_the_time_of_redis(kept: Kept) -> None:

@@ -106,7 +106,7 @@ def test_the_unsent_successes_of_another_process_are_waited_for(process: Any) ->
     assert first.breaker.current_state == "closed"
 
 
-def test_the_look_at_others_before_opening_takes_twenty_milliseconds_at_most(
+def test_the_look_at_others_before_opening_is_given_twenty_milliseconds(
     process: Any, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
