@@ -179,9 +179,14 @@ class Times:
         return Verdict(met=met, goal=f"{limit} x {self.peer}", found=f"{found:.3g}")
 
 
+FEWEST_ROUNDS = 6
+"""Of fewer not even the least and the most enclose the median with 95 % certainty: 2 / 2^5 is 6 %, 2 / 2^6 is 3 %."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surely:
-    """The same at least, and not by chance: the median over the rounds, whichever of its 95 % interval it is."""
+    """The same at least, and not by chance: the median over the rounds, whichever of its 95 % interval it is. Of fewer
+    than FEWEST_ROUNDS it is missed."""
 
     peer: str
     at_least: float
@@ -190,13 +195,16 @@ class Surely:
         ratio = course.ratios(self.peer, book)
         if not ratio.values:
             return None
-        low, high = ratio.surely
+        rounds, low, high = len(ratio.values), *ratio.surely
+        goal = f"at least {self.at_least:.3g} x {self.peer}"
+        if rounds < FEWEST_ROUNDS:
+            found = f"{ratio.median:.3g}, of {rounds} rounds, too few rounds to tell: {FEWEST_ROUNDS} are needed"
+            return Verdict(met=False, goal=goal, found=found)
         undecided = ", which does not decide it" if low < self.at_least <= high else ""
         return Verdict(
             met=low >= self.at_least,
-            goal=f"at least {self.at_least:.3g} x {self.peer}",
-            found=f"{ratio.median:.3g}, and with 95 % certainty {low:.3g}..{high:.3g} ({len(ratio.values)} rounds)"
-            f"{undecided}",
+            goal=goal,
+            found=f"{ratio.median:.3g}, and with 95 % certainty {low:.3g}..{high:.3g} ({rounds} rounds){undecided}",
         )
 
 

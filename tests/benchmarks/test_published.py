@@ -160,6 +160,14 @@ def test_a_small_goal_is_met_only_by_what_can_tell(scatter: float, middle: float
     assert "(21 rounds)" in verdict.found
 
 
+@pytest.mark.parametrize(("rounds", "met"), [(1, False), (5, False), (6, True)])
+def test_too_few_rounds_meet_no_small_goal(rounds: int, met: bool) -> None:
+    book = {"c": {"ours": Figure(values=[2.0] * rounds), "b": Figure(values=[1.0] * rounds)}}
+    verdict = Surely(peer="b", at_least=0.97).judge(_course(in_rounds=True), book)
+    assert verdict is not None
+    assert (verdict.met, "too few rounds" in verdict.found) == (met, not met)
+
+
 def test_a_goal_for_the_middle_is_judged_by_what_the_table_shows() -> None:
     course = plan.COURSES[0]
     goal = Within(row="a", rank=50, at_most=1.5)
