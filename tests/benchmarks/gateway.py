@@ -5,9 +5,11 @@
 * So many kept-alive connections, as many in each worker, send the next request when the answer is there. The load,
   MIFOS and the servers share the machine's cores, so the processor time of a request, of all of the workers' threads,
   is the robust figure.
-* The goal against the unguarded gateway is one of requests a second, and is judged by that, over one connection, in
-  more rounds of those two alone: with twelve a round's ratio scatters by 15 %, with one by 5 % or less. It is met only
-  if the median of the ratios is above it with 95 % certainty.
+* The goal against the unguarded gateway, 97 % of its requests a second, is judged twice: over twelve connections, among
+  all rows, and over one, in more rounds of those two alone. With twelve a round's ratio scatters by 15 %, with one by
+  5 % or less. Each is met only if the median of the ratios is above 97 % with 95 % certainty; where the interval holds
+  97 %, it is missed and said to be undecided. Beside it stands the processor time of a request over twelve
+  connections, with its own interval.
 * `unguarded` is the gateway whose calls go from the bulkhead straight to the client, with nothing counted and no
   background; `BREAKER_ENABLED=false` still counts. `bare DRF view` is what `startproject` makes with DRF's APIView as
   it comes: it answers at once, or makes one call to the same MIFOS by a plain `requests.Session`. The goal is set
@@ -61,19 +63,54 @@ PAIRS = 15
 
 
 def _parts(book: Book) -> str:
-    """Of one request over one connection."""
+    """Of one request over one connection, and the guard's under load."""
     alone = book.get("gateway-alone", {})
     call = book.get(deadline.PRICE.name, {}).get(deadline.OURS)
     if call is None or not call.values or not all(row in alone for row in (GATEWAY, UNGUARDED, BARE)):
         return ""
     whole, unguarded, bare = (alone[row].median for row in (GATEWAY, UNGUARDED, BARE))
     guard, rest = whole - unguarded, unguarded - bare - call.median
-    said = [f"{value * 1e6:.0f} us" for value in (whole, bare, call.median, guard, rest)]
-    return (
-        "over one connection, where nobody waits for a core, a request takes {}: {} what the bare view takes, {} a "
-        "call over HTTP by MifosClient, {} the guard, and {} the rest, which are token, rights, middleware, the "
+    said = (
+        f"over one connection, where nobody waits for a core, a request takes {_us(whole)}, of which the bare view "
+        f"takes {_us(bare)}, a call over HTTP by MifosClient {_us(call.median)}, the guard {_difference(guard)}, by the "
+        f"difference of two medians, and the rest {_difference(rest)}, which are token, rights, middleware, the "
         "answer's serialisation, the log line and MIFOS"
-    ).format(*said)
+    )
+    return "; ".join(filter(None, (said, _guard_under_load(book))))
+
+
+def _guard_under_load(book: Book) -> str:
+    """The same difference, of the processor time where threads wait for each other."""
+    rows = book.get("gateway-cpu", {})
+    if not all(row in rows for row in (GATEWAY, UNGUARDED)):
+        return ""
+    ours, theirs = rows[GATEWAY].median, rows[UNGUARDED].median
+    return (
+        f"under load, with {CONNECTIONS} connections, a request's processor time is {_us(ours, 1)} with the guard and "
+        f"{_us(theirs, 1)} without, so that the guard takes {_difference(ours - theirs)} of it, again by the "
+        "difference of two medians"
+    )
+
+
+def _us(seconds: float, digits: int = 0) -> str:
+    return f"{seconds * 1e6:.{digits}f} us"
+
+
+def _difference(seconds: float) -> str:
+    """Of two medians, each of which scatters: what is below half a microsecond, or below nought, is no figure."""
+    return _us(seconds) if seconds >= 0.5e-6 else "an amount not to be told from nought"
+
+
+def cpu_of_the_guard(book: Book) -> str:
+    """What the guard takes of the processor under load, as the goal's ratio is said: with its interval."""
+    ratio = CPU.ratios(UNGUARDED, book)
+    if not ratio.values:
+        return ""
+    low, high = ratio.surely
+    return (
+        f"The processor time of a request over {CONNECTIONS} connections is {ratio.median:.3f} times the unguarded "
+        f"gateway's, with 95 % certainty {low:.3f}..{high:.3f} ({len(ratio.values)} rounds)."
+    )
 
 
 RATE = Course(
@@ -83,9 +120,14 @@ RATE = Course(
     ours=dict.fromkeys(PAIRED, ONE),
     unit=Unit.A_SECOND,
     in_rounds=True,
-    goals=(Surely(peer=ONE_UNGUARDED, at_least=0.97), Times(peer=BARE, at_least=0.60)),
-    why_missed="the bare view answers by itself, the gateway's request holds an HTTP call, and MIFOS takes its share "
-    "of the same two cores; gunicorn's access log, which is off now, had cost the bare view as much as the gateway",
+    goals=(
+        Surely(peer=UNGUARDED, at_least=0.97),
+        Surely(peer=ONE_UNGUARDED, at_least=0.97),
+        Times(peer=BARE, at_least=0.60),
+    ),
+    why_missed="with so many connections a round's ratio to the unguarded gateway scatters by more than the 3 % that "
+    "are looked for; the bare view answers by itself, the gateway's request holds an HTTP call, and MIFOS takes its "
+    "share of the same two cores; gunicorn's access log, which is off now, had cost the bare view as much as the gateway",
     parts=_parts,
 )
 CPU = Course(

@@ -1,6 +1,7 @@
 """What README and docs/charts/ say is what the published run measured, and a chart says what its figures are."""
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,53 @@ def test_why_a_goal_is_missed_is_said_in_figures_of_the_run() -> None:
     assert gateway.RATE.parts(book) == ""
     book[deadline.PRICE.name] = {deadline.OURS: Figure(values=[120e-6])}
     said = gateway.RATE.parts(book)
-    assert [part for part in said.split() if part.isdigit()] == ["800", "400", "120", "10", "270"]
+    assert _numbers(said) == ["800", "400", "120", "10", "270"]
+    assert "difference of two medians" in said
     book[gateway.RATE.name] = {gateway.GATEWAY: Figure(values=[500.0]), gateway.BARE: Figure(values=[1000.0])}
     assert f"{gateway.RATE.why_missed}; {said}." in readme.section(book, FACTS)
+
+
+def _numbers(said: str) -> list[str]:
+    return re.findall(r"-?[\d.]+(?= us)", said)
+
+
+@pytest.mark.parametrize("unguarded", [800e-6, 803e-6])
+def test_a_guard_that_cannot_be_told_has_no_figure(unguarded: float) -> None:
+    alone = {gateway.GATEWAY: 800e-6, gateway.UNGUARDED: unguarded, gateway.BARE: 790e-6}
+    book = {gateway.ALONE.name: {row: Figure(values=[value]) for row, value in alone.items()}}
+    book[deadline.PRICE.name] = {deadline.OURS: Figure(values=[120e-6])}
+    book[gateway.CPU.name] = {row: book[gateway.ALONE.name][row] for row in (gateway.GATEWAY, gateway.UNGUARDED)}
+    said = gateway.RATE.parts(book)
+    assert _numbers(said) == ["800", "790", "120", "800.0", f"{unguarded * 1e6:.1f}"]
+    assert said.count("not to be told from nought") == 3  # the guard, the rest, and the guard under load
+
+
+def test_what_the_guard_takes_under_load_is_said_beside_what_it_takes_alone() -> None:
+    book = {gateway.CPU.name: {gateway.GATEWAY: Figure(values=[7e-4]), gateway.UNGUARDED: Figure(values=[6.5e-4])}}
+    assert gateway.RATE.parts(book) == ""
+    alone = {gateway.GATEWAY: 800e-6, gateway.UNGUARDED: 790e-6, gateway.BARE: 400e-6}
+    book[gateway.ALONE.name] = {row: Figure(values=[value]) for row, value in alone.items()}
+    book[deadline.PRICE.name] = {deadline.OURS: Figure(values=[120e-6])}
+    assert _numbers(gateway.RATE.parts(book))[-3:] == ["700.0", "650.0", "50"]
+
+
+def test_the_goal_against_the_unguarded_is_judged_under_load_too() -> None:
+    """By figures of their own: what one connection decides is not said of twelve."""
+    fast, slow = Figure(values=[100.0] * 21), Figure(values=[90.0] * 21)
+    rows = {gateway.GATEWAY: slow, gateway.UNGUARDED: fast, gateway.ONE: fast, gateway.ONE_UNGUARDED: fast}
+    told = {verdict.goal: verdict for _, verdict in report.verdicts([gateway.RATE], {gateway.RATE.name: rows})}
+    assert {goal: verdict.met for goal, verdict in told.items()} == {
+        f"at least 0.97 x {gateway.UNGUARDED}": False,
+        f"at least 0.97 x {gateway.ONE_UNGUARDED}": True,
+    }
+
+
+def test_what_the_guard_takes_of_the_processor_stands_below_the_requests_a_second() -> None:
+    ours = Figure(values=[1.03e-3] * 21)
+    book = {gateway.CPU.name: {gateway.GATEWAY: ours, gateway.UNGUARDED: Figure(values=[1e-3] * 21)}}
+    book[gateway.RATE.name] = {gateway.GATEWAY: Figure(values=[1.0])}
+    below = readme.section(book, FACTS).partition("scatters by more")[2].partition("\n")[0]
+    assert "is 1.030 times the unguarded gateway's, with 95 % certainty 1.030..1.030 (21 rounds)." in below
 
 
 def test_windows_are_shown_with_the_least_and_the_most() -> None:
