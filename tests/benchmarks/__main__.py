@@ -16,8 +16,9 @@ Method
 * A figure is the mean over a turn: what a caller pays with everything that comes now and then.
 * Ours comes from the registry, over the connection that production's settings make, and is the breaker of DESIGN.md:
   the window of the whole cluster. Peers in memory share nothing; pybreaker on Redis shares a counter of consecutive
-  failures; interlock-cb and baldur-framework on Redis share trips; nopanic-redis shares all. opossum is JavaScript on
-  Node: its calls are asynchronous, and instead of threads so many overlap on one.
+  failures; interlock-cb and baldur-framework on Redis share trips, the latter with no process that runs already;
+  nopanic-redis shares all. opossum is JavaScript on Node: its calls are asynchronous, and instead of threads so many
+  overlap on one.
 * What is measured otherwise is said at the top of its file: propagation.py, crowds.py, traffic.py, deadline.py,
   gateway.py, watching.py, deferred.py, tracing.py.
 

@@ -72,8 +72,8 @@ def _parts(book: Book) -> str:
     guard, rest = whole - unguarded, unguarded - bare - call.median
     said = (
         f"over one connection, where nobody waits for a core, a request takes {_us(whole)}, of which the bare view "
-        f"takes {_us(bare)}, a call over HTTP by MifosClient {_us(call.median)}, the guard {_difference(guard)}, by the "
-        f"difference of two medians, and the rest {_difference(rest)}, which are token, rights, middleware, the "
+        f"takes {_us(bare)}, a call over HTTP by MifosClient {_us(call.median)}, the guard {_difference(guard)}, by "
+        f"the difference of two medians, and the rest {_difference(rest)}, which are token, rights, middleware, the "
         "answer's serialisation, the log line and MIFOS"
     )
     return "; ".join(filter(None, (said, _guard_under_load(book))))
@@ -127,7 +127,8 @@ RATE = Course(
     ),
     why_missed="with so many connections a round's ratio to the unguarded gateway scatters by more than the 3 % that "
     "are looked for; the bare view answers by itself, the gateway's request holds an HTTP call, and MIFOS takes its "
-    "share of the same two cores; gunicorn's access log, which is off now, had cost the bare view as much as the gateway",
+    "share of the same two cores; gunicorn's access log, which is off now, had cost the bare view as much as the "
+    "gateway",
     parts=_parts,
 )
 CPU = Course(

@@ -10,8 +10,12 @@ included, holds the circuit for open. Loads, in every worker that is not said to
   nine tenths of the time until its thread's next call is due: 29 ms with two workers, 230 ms with sixteen. So all 32
   threads are in a call most of the time, and hardly ever want the interpreter.
 
+pybreaker has no row, nor has nopanic-redis: they tell nobody, each call asks Redis. Nor has baldur-framework: its
+processes read another's trip when they start, or when their own failures are about to trip it, and what would tell
+those that run is not in the free package (`cluster_state_propagation_enabled`). interlock-cb polls each second.
+
 `unheard` and `held for lost` count trips that stayed in one process, because it took its own want of CPU for a Redis
-that does not answer. pybreaker has no row: it tells nobody, each call asks Redis. interlock-cb polls each second.
+that does not answer.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from breaker.engine import sync
-from tests.benchmarks import charts, gateway, kept, plan, report
+from tests.benchmarks import charts, contestants, crowds, gateway, kept, plan, propagation, report
 from tests.benchmarks.course import Book, Course, shown
 from tests.benchmarks.traffic import FROM, RATES
 
@@ -70,6 +70,16 @@ def wire(course: Course, row: str, book: Book) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unmeasured:
+    """Cells of a table that are empty, or a contestant that it has no row of."""
+
+    rows: Sequence[str]
+    columns: Sequence[str] = ()
+    """Courses; none: all of the table."""
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     """Courses side by side: one table."""
 
@@ -77,8 +87,10 @@ class Grid:
     columns: Sequence[tuple[str, str]]
     """Heading and course."""
     cell: Cell
+    unmeasured: Sequence[Unmeasured] = ()
+    """Each empty cell, and each peer without a row."""
     note: str = ""
-    """Below the table: what is not in it, and why, and how to read it."""
+    """Below the table: how to read it."""
     figures: Callable[[Book], str] = lambda book: ""
     """After the note: what else the run has measured of it."""
 
@@ -92,11 +104,13 @@ class Grid:
         yield f"|---|{'---|' * len(columns)}"
         for row in rows:
             yield f"| {row} | {' | '.join(self._cell(course, row, book) for _, course in columns)} |"
-        if note := " ".join(filter(None, (self.note, self.figures(book)))):
+        missing = "; ".join(each.why for each in self.unmeasured)
+        missing = f"Not measured: {missing}." if missing else ""
+        if note := " ".join(filter(None, (missing, self.note, self.figures(book)))):
             yield from ("", note)
 
     def _cell(self, course: Course, row: str, book: Book) -> str:
-        """Empty: the course has no such row, for a reason that the note gives."""
+        """Empty: the course has no such row, for a reason that `unmeasured` gives."""
         if row not in course.rows:
             return ""
         return self.cell(course, row, book) if row in book[course.name] else "not in this run"
@@ -117,7 +131,13 @@ GRIDS = (
             ("0.2 s on 8 threads", "slow-8"),
         ),
         cell=price,
-        note="Not measured: a bare round trip at 0.2 s, since it guards no function that could be slow.",
+        unmeasured=(
+            Unmeasured(
+                rows=(contestants.ROUND_TRIP,),
+                columns=("slow-8",),
+                why="a bare round trip at 0.2 s, since it guards no function that could be slow",
+            ),
+        ),
     ),
     Grid(
         title=f"A rejected call; {IN_ROUNDS}",
@@ -133,10 +153,34 @@ GRIDS = (
             ("only the hearer spinning", "trip-hearer"),
         ),
         cell=ranks,
-        note="Not measured: 8 and 16 workers spinning, which would tell of the machine's two cores alone; more hearers "
-        "than one while only they spin, for the same reason; interlock-cb in more workers or under load, since each of "
-        "its workers polls once a second, and that is its figure; pybreaker and nopanic-redis, which tell nobody: each "
-        "call asks Redis.",
+        unmeasured=(
+            Unmeasured(
+                rows=("8 workers", "16 workers"),
+                columns=("trip-spin",),
+                why="8 and 16 workers spinning, which would tell of the machine's two cores alone",
+            ),
+            Unmeasured(
+                rows=("4 workers", "8 workers", "16 workers"),
+                columns=("trip-hearer",),
+                why="more hearers than one while only they spin, for the same reason",
+            ),
+            Unmeasured(
+                rows=(propagation.POLLED,),
+                columns=("trip-gthread", "trip-spin", "trip-hearer"),
+                why="interlock-cb in more workers or under load, since each of its workers polls once a second, and "
+                "that is its figure",
+            ),
+            Unmeasured(
+                rows=(contestants.PYBREAKER_REDIS, contestants.NOPANIC_REDIS),
+                why="pybreaker and nopanic-redis, which tell nobody: each call asks Redis",
+            ),
+            Unmeasured(
+                rows=(contestants.BALDUR_REDIS,),
+                why="baldur-framework, whose running processes are not told of another's trip (what listens for it is "
+                "not in the free package): each finds it in Redis when it starts, or is about to trip by failures of "
+                "its own",
+            ),
+        ),
     ),
     *(
         Grid(
@@ -158,10 +202,24 @@ GRIDS = (
             ("until all follow", "crowd-join"),
         ),
         cell=price_and_windows,
-        note="Not measured: interlock-cb with 10,000, a polling thread for each, which had not begun after 150 s; a "
-        "call of interlock-cb's and baldur-framework's by the number of breakers, since their threads would run during "
-        "the others' turns (with one breaker it is in the first table); until all follow, of peers: each of their "
-        "breakers begins with its first call.",
+        unmeasured=(
+            Unmeasured(
+                rows=(contestants.crowd(contestants.INTERLOCK_REDIS, crowds.MOST),),
+                why="interlock-cb with 10,000, a polling thread for each, which had not begun after 150 s",
+            ),
+            Unmeasured(
+                rows=tuple(row for row in crowds.IDLE.rows if row.startswith(("interlock-cb", "baldur-framework"))),
+                columns=("crowd-call",),
+                why="a call of interlock-cb's and baldur-framework's by the number of breakers, since their threads "
+                "would run during the others' turns (with one breaker it is in the first table)",
+            ),
+            Unmeasured(
+                rows=tuple(row for row in crowds.IDLE.rows if row not in crowds.JOIN.rows),
+                columns=("crowd-join",),
+                why="until all follow, of peers: each of their breakers begins with its first call",
+            ),
+            Unmeasured(rows=(contestants.NOPANIC_REDIS,), why="nopanic-redis, which has no thread in the background"),
+        ),
     ),
     *(
         Grid(

@@ -9,7 +9,7 @@ from typing import Any
 import pyperf
 import pytest
 
-from tests.benchmarks import deadline, gateway, kept, plan, readme, report
+from tests.benchmarks import contestants, deadline, gateway, kept, plan, readme, report
 from tests.benchmarks.course import Book, Course, Figure, Surely, Times, Unit, Within, shown
 from tests.benchmarks.svg import Bar, Line, bars, lines
 
@@ -83,13 +83,51 @@ def test_each_priced_table_says_what_its_ratios_are_of() -> None:
         assert ("over the rounds" in grid.title) is (in_rounds == {True}), grid.title
 
 
-def test_each_empty_cell_is_accounted_for() -> None:
-    courses = {course.name: course for course in plan.PRICED}
-    book = {name: {row: Figure(values=[1.0]) for row in course.rows} for name, course in courses.items()}
-    for grid in (*readme.GRIDS, *readme.OTHERS):
-        lines = list(grid.lines(courses, book))
-        empty = any("|  |" in line for line in lines if line.startswith("| ") and not line.startswith("| |"))
-        assert not empty or "Not measured: " in lines[-1], grid.title
+def _name(grid: readme.Grid) -> str:
+    return grid.title.partition(";")[0]
+
+
+@pytest.mark.parametrize("grid", [*readme.GRIDS, *readme.OTHERS], ids=_name)
+def test_each_empty_cell_is_accounted_for_once_and_no_other(grid: readme.Grid) -> None:
+    columns = [course for course in plan.PRICED if course.name in {name for _, name in grid.columns}]
+    shown_rows = {row for course in columns for row in course.rows}
+    empty = [(row, course.name) for row in shown_rows for course in columns if row not in course.rows]
+    told = [
+        (row, name)
+        for each in grid.unmeasured
+        for row in each.rows
+        for name in each.columns or [course.name for course in columns]
+    ]
+    assert sorted(told_of for told_of in told if told_of[0] in shown_rows) == sorted(empty)
+    assert all(not each.columns for each in grid.unmeasured if not shown_rows.issuperset(each.rows))
+
+
+REDIS_PEERS = {
+    name.partition(",")[0]
+    for name in (
+        contestants.PYBREAKER_REDIS,
+        contestants.INTERLOCK_REDIS,
+        contestants.BALDUR_REDIS,
+        contestants.NOPANIC_REDIS,
+    )
+}
+
+
+@pytest.mark.parametrize("grid", [*readme.GRIDS, *readme.OTHERS], ids=_name)
+def test_no_peer_is_left_out_without_a_word(grid: readme.Grid) -> None:
+    """Where one peer has a row, each has, or the note says why not, by its name."""
+    rows = {row for course in plan.PRICED if course.name in {name for _, name in grid.columns} for row in course.rows}
+    here = {row.partition(",")[0] for row in rows} & REDIS_PEERS
+    for peer in REDIS_PEERS - here if here else ():
+        why = [each.why for each in grid.unmeasured if any(row.startswith(peer) for row in each.rows)]
+        assert any(peer in each for each in why), f"{peer} has no row in: {grid.title}"
+
+
+def test_what_is_not_measured_is_said_below_the_table() -> None:
+    missing = readme.Unmeasured(rows=("b",), why="b, for it is away")
+    grid = readme.Grid(title="t", columns=(("", "c"),), cell=readme.price, unmeasured=(missing,), note="Read on.")
+    *_, last = grid.lines({"c": _course(rows=("ours",))}, {"c": {"ours": Figure(values=[1.0])}})
+    assert last == "Not measured: b, for it is away. Read on."
 
 
 def test_a_row_that_a_run_lacks_is_said_to_be_lacking() -> None:
