@@ -14,7 +14,7 @@ from typing import Any
 from breaker.engine import sync
 from tests.benchmarks import charts, contestants, crowds, gateway, kept, plan, propagation, report
 from tests.benchmarks.course import Book, Course, shown
-from tests.benchmarks.traffic import FROM, RATES
+from tests.benchmarks.traffic import FEWEST, FROM, RATES
 
 CHECKOUT = Path(__file__).parents[2]
 CHARTS = CHECKOUT / "docs" / "charts"
@@ -122,6 +122,7 @@ GROWTH = (
     f"process that has nothing to count pushes once in {sync.HEARTBEAT:g} s, to say that it lives; one that has, every "
     f"{sync.IDLE_BEAT:g} s, whatever the rate, and counting takes more of the script's commands."
 )
+FEW_SEEN = f"No ratio is made where fewer than {FEWEST} commands were seen of either."
 OF_MEDIANS = "**ours / theirs**, of the medians"
 GRIDS = (
     Grid(
@@ -187,7 +188,7 @@ GRIDS = (
             title=f"Redis commands a second by the rate of {kind} calls; {OF_MEDIANS} · commands (round trips)",
             columns=tuple((f"{rate:,}/s", f"traffic-{name}-{rate}") for rate in RATES),
             cell=wire,
-            note=GROWTH,
+            note=f"{GROWTH} {FEW_SEEN}",
         )
         for kind, name in (("successful", "success"), ("rejected", "rejected"))
     ),

@@ -9,7 +9,8 @@ from typing import Any
 import pyperf
 import pytest
 
-from tests.benchmarks import contestants, deadline, gateway, kept, plan, readme, report
+from tests.benchmarks import contestants, deadline, gateway, kept, plan, readme, report, traffic
+from tests.benchmarks.__main__ import FULL
 from tests.benchmarks.course import Book, Course, Figure, Surely, Times, Unit, Within, shown
 from tests.benchmarks.svg import Bar, Line, bars, lines
 
@@ -128,6 +129,19 @@ def test_what_is_not_measured_is_said_below_the_table() -> None:
     grid = readme.Grid(title="t", columns=(("", "c"),), cell=readme.price, unmeasured=(missing,), note="Read on.")
     *_, last = grid.lines({"c": _course(rows=("ours",))}, {"c": {"ours": Figure(values=[1.0])}})
     assert last == "Not measured: b, for it is away. Read on."
+
+
+@pytest.mark.parametrize(("row", "rate", "told"), [(traffic.BALDUR_REDIS, 4.9, False), (traffic.BALDUR_REDIS, 5, True)])
+def test_a_ratio_needs_commands_that_were_seen(row: str, rate: float, told: bool) -> None:
+    course = traffic.COURSES[1]
+    book = {course.name: {traffic.OURS: Figure(values=[80.0] * 2), row: Figure(values=[rate] * 2)}}
+    assert (report.ratio_of(course, row, book) != "") == told
+    few = {course.name: {traffic.OURS: Figure(values=[rate] * 2), row: Figure(values=[80.0] * 2)}}
+    assert (report.ratio_of(course, row, few) != "") == told
+
+
+def test_a_whole_run_watches_commands_for_as_long_as_is_reckoned_with() -> None:
+    assert FULL.window_seconds * FULL.windows == traffic.WATCHED
 
 
 def test_a_row_that_a_run_lacks_is_said_to_be_lacking() -> None:

@@ -2,7 +2,7 @@
 
 * Each contestant has a Redis of its own, so that all its commands are this one's (INFO commandstats, without INFO's own
   part). Commands that a script runs inside Redis are in it; `round trips` are what goes over the wire: Redis's count of
-  reads from its clients.
+  reads from its clients. Where fewer than 20 were seen of either no ratio is made.
 * One thread makes the calls at an even rate; `rate` says what it came to where that was less than asked.
 * The guarded function does nothing, so that all latencies share the histogram's first slot. In the row that says so
   each call takes another time, from some 10 us to 1 ms, which spreads them over a hundred slots: the script's worst.
@@ -35,12 +35,30 @@ ROWS = (OURS, OURS_SPREAD, PYBREAKER_REDIS, INTERLOCK_REDIS, BALDUR_REDIS, NOPAN
 TOGETHER = (OURS, OURS_SPREAD, INTERLOCK_REDIS, BALDUR_REDIS)
 """Watched at the same time, since they ask Redis seldom; each of the others needs most of a core."""
 FROM, FLAT = RATES[1], 1.25
+FEWEST = 20
+"""Commands that were seen where a ratio is shown."""
+WATCHED = 4.0
+"""Seconds, all windows of a whole run together."""
+BRIEFLY = 0.25
+"""So much of that for a row of which each call asks: a shorter look tells as much."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic(Course):
     rate: int
     rejected: bool = False
+
+    def ratios(self, row: str, book: Book) -> Figure:
+        """None of what was hardly seen: one command more would make another."""
+        figures = book.get(self.name, {})
+        if any(each in figures and _seen(each, figures[each]) < FEWEST for each in (self.beside(row), row)):
+            return Figure()
+        return super().ratios(row, book)
+
+
+def _seen(row: str, figure: Figure) -> float:
+    """Commands while a row was watched in a whole run."""
+    return figure.median * (WATCHED if row in TOGETHER else WATCHED * BRIEFLY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +114,8 @@ def measure(courses: Sequence[Course], effort: Effort, url: str) -> Measured:
             here = {row: player for row, player in players.items() if row in course.rows}
             _watch({row: player for row, player in here.items() if row in TOGETHER}, course, figures, effort)
             for row, player in here.items():
-                if row not in TOGETHER:  # each call asks, so that a shorter look tells as much
-                    brief = dataclasses.replace(effort, window_seconds=effort.window_seconds / 4)
+                if row not in TOGETHER:
+                    brief = dataclasses.replace(effort, window_seconds=effort.window_seconds * BRIEFLY)
                     _watch({row: player}, course, figures, brief)
             yield course, figures
 
