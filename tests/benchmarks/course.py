@@ -111,6 +111,8 @@ class Course:
     unit: Unit = Unit.SECONDS
     in_rounds: bool = False
     """Whether the same place in the values of two rows is one round, so that they may be compared one by one."""
+    once: bool = False
+    """Whether a run sees one value of each row, which no median and no spread is to be made of."""
     ours: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Row to the one of ours that it is set beside, where that is another than the first."""
     ranks: tuple[int, int] = (10, 90)

@@ -66,7 +66,12 @@ class Linear:
 _SMALL = Within(row=crowd(OURS, MANY), rank=50, at_most=0.02)
 _LINEAR = Linear(at_most=1.25)
 JOIN = Course(
-    name="crowd-join", title="Until all breakers follow the shared state", rows=_OURS, ours=_BESIDE, goals=(_LINEAR,)
+    name="crowd-join",
+    title="Until all breakers follow the shared state",
+    rows=_OURS,
+    ours=_BESIDE,
+    once=True,
+    goals=(_LINEAR,),
 )
 IDLE = Course(
     name="crowd-idle",
@@ -90,6 +95,7 @@ MEMORY = Course(
     rows=_ALL,
     ours=_BESIDE,
     unit=Unit.BYTES,
+    once=True,
     goals=(_LINEAR,),
 )
 

@@ -123,6 +123,7 @@ GROWTH = (
     f"{sync.IDLE_BEAT:g} s, whatever the rate, and counting takes more of the script's commands."
 )
 FEW_SEEN = f"No ratio is made where fewer than {FEWEST} commands were seen of either."
+OF_ONE_VALUE = "**ours / theirs** · one value"
 OF_MEDIANS = "**ours / theirs**, of the medians"
 GRIDS = (
     Grid(
@@ -194,7 +195,7 @@ GRIDS = (
     ),
     Grid(
         title=f"Many breakers in one process; {OF_MEDIANS} for as many breakers · median (least..most); "
-        "a call's as above, round by round",
+        "a call's as above, round by round; memory and until all follow are one value",
         columns=(
             ("a call", "crowd-call"),
             ("background, idle", "crowd-idle"),
@@ -248,7 +249,7 @@ def _alone(course: Course) -> Grid:
     if 99 in course.ranks:
         return Grid(title=f"{course.title}; {OF_MEDIANS} · p50 / p99", columns=(("", course.name),), cell=ranks)
     note, figures = NOTES.get(course.name, ""), FIGURES.get(course.name, lambda book: "")
-    how = IN_ROUNDS if course.in_rounds else f"{OF_MEDIANS} · median"
+    how = IN_ROUNDS if course.in_rounds else OF_ONE_VALUE if course.once else f"{OF_MEDIANS} · median"
     return Grid(
         title=f"{course.title}; {how}", columns=(("", course.name),), cell=price_and_more, note=note, figures=figures
     )

@@ -22,18 +22,26 @@ def machine(facts: Mapping[str, Any]) -> list[str]:
 
 
 def table(course: Course, figures: Mapping[str, Figure]) -> Iterator[str]:
-    low, high = (f"p{rank}" if rank < 100 else "worst" for rank in course.ranks)
-    whose, how = "ours" if course.ours else "first", "  (p10..p90)" if course.in_rounds else ", of medians"
+    ranks = () if course.once else course.ranks
+    heads = ["one value"] if course.once else ["p50", *(f"p{rank}" if rank < 100 else "worst" for rank in ranks)]
+    whose, how = "ours" if course.ours else "first", ", of medians"
+    if course.in_rounds or course.once:
+        how = "  (p10..p90)" if course.in_rounds else ""
     yield course.title
-    yield f"  {f'{whose} / this{how}':<28}{'':<40}{'p50':>9}{low:>10}{high:>10}"
+    yield f"  {f'{whose} / this{how}':<28}{'':<40}{_columns(heads)}"
     for row in course.rows:
         figure = figures.get(row, Figure(missing="not measured"))
         if figure.missing:
             yield f"  {'':<28}{row:<40} {figure.missing}"
             continue
-        p50, *ranks = (shown(value, course.unit) for value in (figure.median, *map(figure.rank, course.ranks)))
+        values = [shown(value, course.unit) for value in (figure.median, *map(figure.rank, ranks))]
         ratio = ratio_of(course, row, {course.name: dict(figures)})
-        yield f"  {ratio:<28}{row:<40}{p50:>9}{''.join(f'{each:>10}' for each in ranks)}  {beside(figure)}".rstrip()
+        yield f"  {ratio:<28}{row:<40}{_columns(values)}  {beside(figure)}".rstrip()
+
+
+def _columns(texts: Sequence[str]) -> str:
+    first, *others = texts
+    return f"{first:>9}{''.join(f'{each:>10}' for each in others)}"
 
 
 def ratio_of(course: Course, row: str, book: Book) -> str:

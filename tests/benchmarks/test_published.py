@@ -77,6 +77,21 @@ def test_a_row_may_stand_beside_another_of_ours_than_the_first() -> None:
     assert "3 " in list(report.table(course, book["c"]))[-1].split("b, 9")[0]
 
 
+def test_what_was_seen_once_is_no_median(published: tuple[Book, dict[str, object]]) -> None:
+    book, _ = published
+    once = {course.name for course in plan.PRICED if all(len(each.values) == 1 for each in book[course.name].values())}
+    assert {course.name for course in plan.PRICED if course.once} == once
+    for grid in (*readme.GRIDS, *readme.OTHERS):
+        columns = {name for _, name in grid.columns}
+        assert ("one value" in grid.title) is bool(columns & once), grid.title
+        assert not columns <= once or "median" not in grid.title, grid.title
+
+
+def test_of_one_value_the_whole_table_shows_one() -> None:
+    heading, row = list(report.table(_course(rows=("ours",), once=True), {"ours": Figure(values=[2.0])}))[1:]
+    assert (heading.split(), row.split()) == (["first", "/", "this", "one", "value"], ["1", "ours", "2", "s"])
+
+
 def test_each_priced_table_says_what_its_ratios_are_of() -> None:
     courses = {course.name: course for course in plan.PRICED}
     for grid in (*readme.GRIDS, *readme.OTHERS):
