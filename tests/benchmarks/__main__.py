@@ -2,10 +2,10 @@
 
 Method
 * Each contestant lives in a process of its own, so that no library's background thread takes another's time. They
-  press in turns, in a new random order each round, never two at once. A ratio is made of two turns of one round, and
-  the table shows the median over the rounds and p10..p90: a machine that is slow for a while is slow for both. (pyperf
-  runs one benchmark to its end before the next, which may be minutes apart; its file format and tools are used for
-  what is kept.)
+  press in turns, in a new random order each round, never two at once. Where a table says "over the rounds", a ratio is
+  made of two turns of one round, and the table shows the median over the rounds and p10..p90: a machine that is slow
+  for a while is slow for both. (pyperf runs one benchmark to its end before the next, which may be minutes apart; its
+  file format and tools are used for what is kept.)
 * All guard the same function, which does nothing, by `breaker.call(function)` or what stands for it, with the library's
   own defaults and the thread switch interval that the gateway sets. The loop and the function are in every figure:
   `unguarded` shows how much that is. A turn that was not wholly admitted (or wholly rejected) ends the run.
