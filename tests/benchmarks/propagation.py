@@ -130,12 +130,12 @@ def _trips(course: Trips, row: str, effort: Effort, url: str) -> Figure:
     wanted = effort.trips if contestant == OURS else effort.polled_trips
     pauses = random.Random(course.name + row)
     trips = Figure(beside={"trips": 0, "unheard": 0, "held for lost": 0})
-    ends = time.monotonic() + (effort.course_seconds if contestant == OURS else 3 * effort.course_seconds)
     rate = CALLS_A_SECOND / crowd
     contestants.empty(url)
     cast = [(teller, contestant, course.teller_load, rate, url)]
     cast += [(hearer, contestant, course.hearer_load, rate, url)] * (crowd - 1)
     with playing(cast) as (telling, *hearing):
+        ends = time.monotonic() + (effort.course_seconds if contestant == OURS else 3 * effort.course_seconds)
         while len(trips.values) < wanted and time.monotonic() < ends:
             took = _trip(telling, hearing)
             trips.beside["trips"] += 1
