@@ -77,7 +77,8 @@ class Mifos:
         is then a 202 whose `.provenance` is "deferred". Within a transaction it is accepted as that one commits.
         `order_key`: to be sent after those of the same key, instead of after those to the same resource.
         Two calls with one `idempotency_key` (or with the header of that name) are one for MIFOS when user, method, path
-        and query are the same too.
+        and query are the same too. MIFOS's answers have it in the header `Idempotency-Key`, errors in
+        `.idempotency_key`, also where it is one of ours because the write may be deferred.
         """
         from mifos_gateway.outbox import intake  # whose models are there only once Django's apps are
 
@@ -119,11 +120,14 @@ class Mifos:
                 return answer
             if instead is not None and write is not None and write.deferred is not None:
                 instead = fallbacks.first(write.deferred, instead)
-            return guard.current().call(call, fallback=instead)
+            answer = guard.current().call(call, fallback=instead)
         except GatewayError as error:
             if write is not None and write.key and not isinstance(error, IdempotencyKeyReused):
                 error.idempotency_key = write.key
             raise
+        if write is not None and write.key and fallbacks.provenance(answer) == fallbacks.MIFOS:  # not one that is kept
+            answer.headers.setdefault("Idempotency-Key", write.key)
+        return answer
 
 
 maker = Mifos("maker")

@@ -21,7 +21,14 @@ from mifos_gateway import (
 from mifos_gateway.authentication import ConsumerTokenAuthentication
 from mifos_gateway.errors import GatewayError, classify
 from mifos_gateway.outbox import intake
-from mifos_gateway.refusals import Forbidden, NotAuthenticated, NotCached, RequestTooLarge, RouteDenied
+from mifos_gateway.refusals import (
+    Forbidden,
+    IdempotencyKeyReused,
+    NotAuthenticated,
+    NotCached,
+    RequestTooLarge,
+    RouteDenied,
+)
 from mifos_gateway.routes import METHODS
 from mifos_gateway.targets import Target
 from mifos_gateway.tokens import Identity
@@ -97,7 +104,8 @@ class MifosView(APIView):
 
     def handle_exception(self, exc: Exception) -> Any:
         response = super().handle_exception(exc)
-        self._show_key(response)
+        if not isinstance(exc, IdempotencyKeyReused):  # there is nothing to repeat by it
+            self._show_key(response)
         if isinstance(exc, RequestTooLarge):
             wire.end_connection_after(response, self.request._request)
         return response

@@ -125,7 +125,7 @@ def _candidates(due: QuerySet[DeferredRequest], breakers: Collection[str]) -> It
         line: str | None = ""
         while line is not None:
             heads = _names("line", of_each=_HEAD, after=line)
-            yield [pk for _, pk in heads]
+            yield [pk for _, pk in heads if pk is not None]  # none: all in line are of another tenant
             line = heads[-1][0] if len(heads) == FRONT else None
 
 
@@ -183,7 +183,7 @@ def recover(now: datetime) -> int:
 
 
 def _abandon(rows: QuerySet[DeferredRequest], now: datetime, **becomes: Any) -> int:
-    """Those of them whose lease has run out become this; how many. MIFOS perhaps has them."""
+    """Those of them whose lease has run out become this, 500 at a time; how many. MIFOS perhaps has them."""
     changed = {**becomes, "perhaps_sent": True, "lease": None, "lease_until": None}
     skip = connection.features.has_select_for_update_skip_locked
     with transaction.atomic():

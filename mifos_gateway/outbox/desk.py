@@ -166,16 +166,16 @@ def retry(pk: int, *, new_key: bool | None = None) -> DeferredRequest:
     """
     with transaction.atomic():
         row = _locked(pk)
+        if (row.namespace, row.tenant) != (breaker_conf.namespace(), conf.tenant()):
+            raise NotPossible(
+                f"It is for another MIFOS or tenant than this gateway's ({row.namespace}, tenant {row.tenant})."
+            )
         if row.status == Status.QUEUED:
             if new_key:
                 raise NotPossible("It is still queued, with a key that is good; a new one could do it twice.")
             row.due_at = min(row.due_at, clock.now())
             row.save(update_fields=("due_at",))
             return row
-        if (row.namespace, row.tenant) != (breaker_conf.namespace(), conf.tenant()):
-            raise NotPossible(
-                f"It is for another MIFOS or tenant than this gateway's ({row.namespace}, tenant {row.tenant})."
-            )
         if row.status not in RETRIED:
             raise NotPossible(f"It is {row.status}; only what is rejected, unknown or expired is sent again.")
         renews = row.status == Status.REJECTED if new_key is None else new_key
@@ -248,11 +248,11 @@ class Backlog:
 
 
 def backlog() -> Backlog:
-    """By what waits for this gateway's tenant and what is stuck alone, however many have ended."""
-    rows = of_namespace().filter(tenant=conf.tenant())
+    """Of all tenants that share the namespace, by what waits and what is stuck alone, however many have ended."""
+    rows = of_namespace()
     waiting = rows.filter(WAITING_ONES).aggregate(count=Count("pk"), oldest=Min("created_at"))
-    blocked = rows.filter(BLOCKING).aggregate(count=Count("order", distinct=True))
-    return Backlog(waiting["count"], waiting["oldest"], blocked["count"])
+    blocked = rows.filter(BLOCKING).order_by().values("tenant", "order").distinct().count()
+    return Backlog(waiting["count"], waiting["oldest"], blocked)
 
 
 def purge(now: datetime, *, days: int | None = None) -> int:

@@ -45,11 +45,12 @@ def test_the_backlog() -> None:
     deferred("loans/6", ago=60)
     for _ in range(2):
         deferred("loans/7", ago=3600, status="rejected")
+    deferred("loans/7", ago=3600, status="rejected", tenant="another")  # another order
     deferred("loans/8", status="unknown", released_at=clock.now())
     deferred(status="unknown")
     deferred(ago=7200, status="delivered")
     deferred("loans/9", ago=7200, namespace="another")
-    assert desk.backlog() == Backlog(waiting=2, oldest=oldest.created_at, blocked=1)
+    assert desk.backlog() == Backlog(waiting=2, oldest=oldest.created_at, blocked=2)
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------
@@ -119,12 +120,15 @@ def test_what_nobody_is_left_to_recover_ends_as_unknown_with_its_time() -> None:
         deferred(order, status="replaying", ago=7200, namespace="another", lease=uuid.uuid4(), lease_until=until)
         for order, until in (("loans/1", now - timedelta(seconds=1)), ("loans/2", now + timedelta(seconds=9)))
     ]
-    assert delivery.expire(now) == 0
-    assert delivery.expire(now, everywhere=True) == 1
+    early = deferred("loans/3", status="replaying", namespace="another", lease=uuid.uuid4(), lease_until=now)
+    left.append(early)  # its time has not come
+    assert delivery.expire(now + timedelta(seconds=1)) == 0
+    assert delivery.expire(now + timedelta(seconds=1), everywhere=True) == 1
     for row in left:
         row.refresh_from_db()
     assert [(row.status, row.perhaps_sent, row.lease is None) for row in left] == [
         ("unknown", True, True),
         ("replaying", False, False),
+        ("replaying", False, False),
     ]
-    assert [row.attempts.values_list("outcome", flat=True).first() for row in left] == ["abandoned", None]
+    assert [row.attempts.values_list("outcome", flat=True).first() for row in left] == ["abandoned", None, None]

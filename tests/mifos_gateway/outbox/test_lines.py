@@ -42,6 +42,15 @@ def test_the_heads_of_more_lines_than_are_looked_at_at_once_are_found() -> None:
     assert leased() == free
 
 
+def test_the_heads_of_one_tenants_lines_hide_no_others() -> None:
+    """Where tenants share a namespace: the other's requests were there before, in the same lines and in others."""
+    held_up()
+    for number in range(10):
+        deferred(f"{number:02}", tenant="another")
+    free = {deferred(f"{number:02}").pk for number in range(5, 15)}
+    assert leased() == free
+
+
 def test_no_more_than_is_asked_for() -> None:
     held_up()
     free = {deferred(f"{number:02}").pk for number in range(10)}
