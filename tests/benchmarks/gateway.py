@@ -63,42 +63,36 @@ PAIRS = 15
 
 
 def _parts(book: Book) -> str:
-    """Of one request over one connection, and the guard's under load."""
+    """Of one request over one connection, and the guard's there and under load."""
     alone = book.get("gateway-alone", {})
     call = book.get(deadline.PRICE.name, {}).get(deadline.OURS)
-    if call is None or not call.values or not all(row in alone for row in (GATEWAY, UNGUARDED, BARE)):
+    if call is None or not call.values or not all(row in alone for row in (GATEWAY, BARE)):
         return ""
-    whole, unguarded, bare = (alone[row].median for row in (GATEWAY, UNGUARDED, BARE))
-    guard, rest = whole - unguarded, unguarded - bare - call.median
+    whole, bare = (alone[row].median for row in (GATEWAY, BARE))
     said = (
         f"over one connection, where nobody waits for a core, a request takes {_us(whole)}, of which the bare view "
-        f"takes {_us(bare)}, a call over HTTP by MifosClient {_us(call.median)}, the guard {_difference(guard)}, by "
-        f"the difference of two medians, and the rest {_difference(rest)}, which are token, rights, middleware, the "
-        "answer's serialisation, the log line and MIFOS"
+        f"takes {_us(bare)}, a call over HTTP by MifosClient {_us(call.median)}, and the rest "
+        f"{_us(whole - bare - call.median)}, which are token, rights, middleware, the answer's serialisation, the log "
+        "line, MIFOS and the guard"
     )
-    return "; ".join(filter(None, (said, _guard_under_load(book))))
+    slower, dearer = RATE.ratios(ONE_UNGUARDED, book), CPU.ratios(UNGUARDED, book)
+    if slower.values:
+        low, high = slower.surely
+        said += f"; the guard is {_part(whole, 1 - slower.median, 1 - high, 1 - low)}"
+    if dearer.values:
+        whole, (low, high) = book[CPU.name][GATEWAY].median, dearer.surely
+        part = _part(whole, 1 - 1 / dearer.median, 1 - 1 / low, 1 - 1 / high)
+        said += f"; under load, with {CONNECTIONS} connections, it is {part} of {_us(whole)} of processor time"
+    return said
 
 
-def _guard_under_load(book: Book) -> str:
-    """The same difference, of the processor time where threads wait for each other."""
-    rows = book.get("gateway-cpu", {})
-    if not all(row in rows for row in (GATEWAY, UNGUARDED)):
-        return ""
-    ours, theirs = rows[GATEWAY].median, rows[UNGUARDED].median
-    return (
-        f"under load, with {CONNECTIONS} connections, a request's processor time is {_us(ours, 1)} with the guard and "
-        f"{_us(theirs, 1)} without, so that the guard takes {_difference(ours - theirs)} of it, again by the "
-        "difference of two medians"
-    )
+def _part(whole: float, share: float, low: float, high: float) -> str:
+    found = f"with 95 % certainty {whole * low * 1e6:.0f}..{whole * high * 1e6:.0f} us"
+    return f"not to be told from nought ({found})" if low <= 0 else f"{_us(whole * share)} ({found})"
 
 
-def _us(seconds: float, digits: int = 0) -> str:
-    return f"{seconds * 1e6:.{digits}f} us"
-
-
-def _difference(seconds: float) -> str:
-    """Of two medians, each of which scatters: what is below half a microsecond, or below nought, is no figure."""
-    return _us(seconds) if seconds >= 0.5e-6 else "an amount not to be told from nought"
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f} us"
 
 
 def cpu_of_the_guard(book: Book) -> str:

@@ -39,7 +39,8 @@ schedules are the same in each run, until Schedule or Hypothesis changes."""
 
 
 OVER_A_SERVER = {what: times // 20 for what, times in AT_LEAST.items() if times >= 20} | {"store goes back": 1}
-"""A quarter of that for a fifth as many schedules: of so few, each is seen more seldom or more often."""
+"""A quarter of a fifth, for a fifth as many schedules, and once what is rarest: of so few, each is seen more seldom or
+more often."""
 RARE = {"spared by the others' counts": 1, "turned alone and by the store": 1}
 """What has a schedule of its own there."""
 
