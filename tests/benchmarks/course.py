@@ -97,7 +97,7 @@ class Goal(Protocol):
         """None: what it needs was not measured."""
 
 
-def _nothing(book: Book) -> str:
+def nothing(book: Book) -> str:
     """A course goes to processes, and there no lambda can."""
     return ""
 
@@ -120,7 +120,7 @@ class Course:
     goals: tuple[Goal, ...] = ()
     why_missed: str = ""
     """What stands in the way of goals that are missed."""
-    parts: Callable[[Book], str] = field(default=_nothing, hash=False)
+    parts: Callable[[Book], str] = field(default=nothing, hash=False)
     """The same in figures, of what the run measured; empty: it did not."""
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 
 from breaker.engine import sync
 from tests.benchmarks import charts, contestants, crowds, gateway, kept, plan, propagation, report
-from tests.benchmarks.course import Book, Course, shown
+from tests.benchmarks.course import Book, Course, nothing, shown
 from tests.benchmarks.traffic import FEWEST, FROM, RATES
 
 CHECKOUT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ class Grid:
     """Each empty cell, and each peer without a row."""
     note: str = ""
     """Below the table: how to read it."""
-    figures: Callable[[Book], str] = lambda book: ""
+    figures: Callable[[Book], str] = nothing
     """After the note: what else the run has measured of it."""
 
     def lines(self, courses: Mapping[str, Course], book: Book) -> Iterator[str]:
@@ -248,7 +248,7 @@ def _alone(course: Course) -> Grid:
     """A table of its own."""
     if 99 in course.ranks:
         return Grid(title=f"{course.title}; {OF_MEDIANS} · p50 / p99", columns=(("", course.name),), cell=ranks)
-    note, figures = NOTES.get(course.name, ""), FIGURES.get(course.name, lambda book: "")
+    note, figures = NOTES.get(course.name, ""), FIGURES.get(course.name, nothing)
     how = IN_ROUNDS if course.in_rounds else OF_ONE_VALUE if course.once else f"{OF_MEDIANS} · median"
     return Grid(
         title=f"{course.title}; {how}", columns=(("", course.name),), cell=price_and_more, note=note, figures=figures

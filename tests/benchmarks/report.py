@@ -24,9 +24,8 @@ def machine(facts: Mapping[str, Any]) -> list[str]:
 def table(course: Course, figures: Mapping[str, Figure]) -> Iterator[str]:
     ranks = () if course.once else course.ranks
     heads = ["one value"] if course.once else ["p50", *(f"p{rank}" if rank < 100 else "worst" for rank in ranks)]
-    whose, how = "ours" if course.ours else "first", ", of medians"
-    if course.in_rounds or course.once:
-        how = "  (p10..p90)" if course.in_rounds else ""
+    whose = "ours" if course.ours else "first"
+    how = "  (p10..p90)" if course.in_rounds else "" if course.once else ", of medians"
     yield course.title
     yield f"  {f'{whose} / this{how}':<28}{'':<40}{_columns(heads)}"
     for row in course.rows:

@@ -148,9 +148,8 @@ def test_hashes_that_are_empty_are_not_sent(kept: Kept) -> None:
         return min(sent(buckets) for _ in range(3))  # others may use this Redis meanwhile
 
     sent(2)  # the script is there
-    assert (
-        least(900) - least(2) < 3 * 900
-    )  # an empty list for each takes four bytes and more; INFO's own answer differs
+    # An empty list for each takes four bytes and more; INFO's own answer differs.
+    assert least(900) - least(2) < 3 * 900
 
 
 def test_every_answer_carries_the_time_of_redis(kept: Kept) -> None:
