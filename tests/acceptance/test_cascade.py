@@ -68,7 +68,7 @@ def test_the_excess_is_rejected_at_once_and_counts_as_such(pressed, sandbox):
     passed, refused = ([got for got in answers if got.status == status] for status in (200, 503))
     assert 0 < len(passed) <= PLACES
     assert len(passed) + len(refused) == CALLERS
-    wait_for(lambda: gateway.status()["maker"]["get"]["stats"]["fires"] == CALLERS, "all are counted", 2)
+    wait_for(lambda: gateway.status()["maker"]["get"]["stats"]["fires"] == CALLERS, "all are counted")
     entry = gateway.status()["maker"]["get"]
     assert (entry["state"], entry["stats"]["errorRate"]) == ("CLOSED", "0.00%")
     assert (entry["stats"]["successes"], entry["stats"]["rejects"]) == (len(passed), len(refused))
@@ -79,7 +79,7 @@ def test_silent_connections_hold_no_thread(start_gateway, redis_server):
     gateway = start_gateway(REDIS_URL=redis_server.url, WEB_CONCURRENCY="1", WEB_THREADS="32")
     silent = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(60)]
 
-    assert seconds_of(lambda: get(gateway, "/livez")) < 2
+    assert seconds_of(lambda: get(gateway, "/livez")) < 4
 
     for connection in silent:
         connection.close()

@@ -54,7 +54,7 @@ def test_what_opens_in_one_gateway_is_open_in_the_other(two_gateways, sandbox):
     call(second, user="checker")
     fail_five_times(first, sandbox)
 
-    wait_for(lambda: entry(second)["state"] == "OPEN", "open in the other", 1)
+    wait_for(lambda: entry(second)["state"] == "OPEN", "open in the other")
 
     assert [call(second).status for _ in range(10)] == [503] * 10
     assert len([row for row in sandbox.requests() if row["user"] == "maker"]) == 5
@@ -95,7 +95,7 @@ def test_it_turns_half_open_after_a_restart_though_nobody_calls(two_gateways, sa
         gateway.stop()
     gateways[0].start()
 
-    wait_for(lambda: entry(gateways[0])["state"] == "HALF_OPEN", "half-open", 5)
+    wait_for(lambda: entry(gateways[0])["state"] == "HALF_OPEN", "half-open")
     assert get(gateways[0], "/api/v1/circuit-breaker/health").status == 200
 
 
@@ -105,7 +105,7 @@ def test_it_turns_half_open_after_a_restart_though_nobody_calls(two_gateways, sa
 def test_sixty_callers_of_four_workers_make_one_trial(two_gateways, sandbox):
     gateways = two_gateways(BREAKER_RESET_TIMEOUT="2", WEB_THREADS="64")
     fail_five_times(gateways[0], sandbox)
-    wait_for(lambda: entry(gateways[1])["state"] == "HALF_OPEN", "half-open", 4)
+    wait_for(lambda: entry(gateways[1])["state"] == "HALF_OPEN", "half-open")
     sandbox.set_faults(mode="slow", seconds=25)
 
     crowd = press(gateways, 60)
@@ -115,7 +115,7 @@ def test_sixty_callers_of_four_workers_make_one_trial(two_gateways, sandbox):
     assert len(sandbox.requests()) == 5 + 1
     sandbox.set_faults(mode="ok")  # ends the wait, so the trial has its answer
     assert sorted(got.status for got in crowd.all()) == [200] + [503] * 59
-    wait_for(lambda: {entry(gateway)["state"] for gateway in gateways} == {"CLOSED"}, "closed", 1)
+    wait_for(lambda: {entry(gateway)["state"] for gateway in gateways} == {"CLOSED"}, "closed")
     assert {call(gateway).status for gateway in gateways for _ in range(5)} == {200}
     assert all_workers_have_answered(gateways, status=503)
 
@@ -144,7 +144,7 @@ def test_an_operators_word_reaches_every_worker(two_gateways, sandbox):
 def test_the_command_shows_what_the_workers_counted(two_gateways, sandbox):
     gateways = two_gateways()
     fail_five_times(gateways[0], sandbox)
-    wait_for(lambda: entry(gateways[1])["stats"]["failures"] == 5, "all is counted", 1)
+    wait_for(lambda: entry(gateways[1])["stats"]["failures"] == 5, "all is counted")
 
     shown = gateways[1].manage("breaker status --json")
 

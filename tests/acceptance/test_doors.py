@@ -267,7 +267,7 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(site, length):
         assert wire.recv(1) == b""
 
     assert (got.status, got.json["code"], got.json["sent"]) == (413, "REQUEST_TOO_LARGE", False)
-    assert took < 1
+    assert took < 10
 
 
 def test_a_body_beyond_the_limit_is_not_asked_for(site):
@@ -357,7 +357,7 @@ def test_a_head_has_the_headers_and_no_body(site):
     assert (got.status, got.body) == (200, b"")
     assert got.headers["content-type"] == "application/json"
     assert site.mifos.requests()[-1]["method"] == "HEAD"
-    wait_for(lambda: site.gateway.status()["maker"]["request"]["stats"]["fires"] == before + 1, "counted as request", 2)
+    wait_for(lambda: site.gateway.status()["maker"]["request"]["stats"]["fires"] == before + 1, "counted as request")
 
 
 @pytest.mark.parametrize("status", [204, 304])

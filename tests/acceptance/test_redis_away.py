@@ -201,14 +201,14 @@ def replaced_by_nonsense(redis: RedisServer) -> Iterator[None]:
 @pytest.mark.parametrize("trouble", [killed, paused, without_a_replica, demoted, out_of_memory, replaced_by_nonsense])
 def test_no_call_notices_that_redis_is_away(site, load, trouble):
     with trouble(site.redis):
-        wait_for(site.is_alone, "each worker guards alone", 5)
+        wait_for(site.is_alone, "each worker guards alone")
         assert ready(site) == (200, "away")
         load.more(200)
         assert site.is_alone()
     wait_for(site.is_shared, "the state is shared again", 10)
 
     assert ready(site) == (200, "ok")
-    wait_for(lambda: site.each_told_once(LOST) and site.each_told_once(BACK), "each worker has told it once", 2)
+    wait_for(lambda: site.each_told_once(LOST) and site.each_told_once(BACK), "each worker has told it once")
 
 
 def test_no_call_notices_that_redis_was_emptied(site, load):
@@ -254,7 +254,7 @@ def opened(site: Site) -> Iterator[Site]:
 @pytest.mark.parametrize("trouble", [killed, paused])
 def test_an_open_circuit_stays_open_through_the_loss(opened, trouble):
     with trouble(opened.redis):
-        wait_for(opened.is_alone, "each worker guards alone", 5)
+        wait_for(opened.is_alone, "each worker guards alone")
         assert rejects_checkers(opened)
     wait_for(opened.is_shared, "the state is shared again", 10)
 
@@ -275,7 +275,7 @@ def test_an_open_circuit_stays_open_when_redis_is_emptied(opened):
 def test_each_worker_opens_alone_while_redis_is_away(site):
     site.mifos.set_faults(mode="error", users=["checker"])
     with killed(site.redis):
-        wait_for(site.is_alone, "each worker guards alone", 5)
+        wait_for(site.is_alone, "each worker guards alone")
         # Five failures in each of two workers; which takes which call, and how many in turn, the kernel decides.
         statuses: list[int] = []
         while statuses.count(500) < 10 and len(statuses) < 1_000:
@@ -295,10 +295,10 @@ def test_what_was_counted_alone_is_sent_later(site):
     with paused(site.redis):
         for _ in range(20):
             call(site.gateway, "clients/1?command=nothing", user="checker", method="POST")
-        wait_for(site.is_alone, "each worker guards alone", 5)
+        wait_for(site.is_alone, "each worker guards alone")
     wait_for(site.is_shared, "the state is shared again", 10)
 
-    wait_for(lambda: fires() == before + 20, "all calls are counted", 2)
+    wait_for(lambda: fires() == before + 20, "all calls are counted")
 
 
 def test_an_operators_act_without_redis_fails_and_says_so(site):
@@ -326,8 +326,8 @@ def test_it_starts_without_redis_and_follows_it_when_it_comes(start_gateway, own
         assert max(got.seconds for got in answers) < 1
         assert not any(gateway.status()["shared"] for _ in range(4))
         assert get(gateway, "/readyz").status == 200
-        wait_for(lambda: gateway.log.count(LOST) == 2, "each worker has noticed", 5)
+        wait_for(lambda: gateway.log.count(LOST) == 2, "each worker has noticed")
 
     wait_for(lambda: all(gateway.status()["shared"] for _ in range(8)), "the state is shared", 10)
-    wait_for(lambda: (gateway.log.count(LOST), gateway.log.count(BACK)) == (2, 2), "each worker has told it once", 2)
-    wait_for(lambda: gateway.status()["maker"]["get"]["stats"]["fires"] == 20, "what was counted alone is there", 2)
+    wait_for(lambda: (gateway.log.count(LOST), gateway.log.count(BACK)) == (2, 2), "each worker has told it once")
+    wait_for(lambda: gateway.status()["maker"]["get"]["stats"]["fires"] == 20, "what was counted alone is there")

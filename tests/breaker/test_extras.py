@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -148,9 +147,7 @@ def test_nobody_waits_for_another_s_reading(told: Told, clock: Clock) -> None:
     read: Callable[[], Any] = extras._extras["post"]._read
 
     def slow() -> Any:
-        began = time.monotonic()
-        inside.append(line())  # as another who comes meanwhile
-        assert time.monotonic() - began < 0.9
+        inside.append(line())  # as another who comes meanwhile; would never return if it had to wait for us
         return read()
 
     extras._extras["post"]._read = slow

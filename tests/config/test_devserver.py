@@ -13,7 +13,7 @@ def test_a_mifos_without_its_users_is_refused_at_once():
         PORT=str(free_port()), MIFOS_BASE_URL="http://127.0.0.1:1/x", MIFOS_MAKER_USERNAME="technical-maker"
     )
     command = [sys.executable, "-m", "config.devserver"]
-    refused = subprocess.run(command, env=environ, cwd=CHECKOUT, capture_output=True, text=True, timeout=10)
+    refused = subprocess.run(command, env=environ, cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
 
     assert refused.returncode == 1
     assert [f"{name} is not: set it" in refused.stderr for name in CREDENTIALS] == [False, True, True, True]

@@ -48,7 +48,7 @@ class Worker:
         self.sync = Sync(store_of(server), tell=self.told.append)
         self.breaker = SharedCircuitBreaker("x", Policy(**options), sync=self.sync)
         self.sync.revive()
-        wait_for(lambda: self.sync.sharing, "the shared state is followed", 5)
+        wait_for(lambda: self.sync.sharing, "the shared state is followed")
 
     @property
     def losses(self) -> list[str]:

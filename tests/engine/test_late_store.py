@@ -60,13 +60,12 @@ def held() -> Iterator[Held]:
 
 
 def test_one_call_waits_for_a_late_store_and_the_next_do_not(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine may add as much to each as the first may wait; where all wait, they wait nine times."""
     monkeypatch.setattr(sync_module, "PATIENCE", 0.5)
     monkeypatch.setattr(sync_module, "STUCK", 10.0)
     held.store.gate.clear()
     first, *others = [held.failing_takes() for _ in range(10)]
-    assert 0.5 <= first < 0.5 + 0.5
-    assert sum(others) < 0.5
+    assert 0.5 <= first < 5  # the store is late by ten seconds
+    assert sum(others) < 2.5  # nine waits are 4.5 s
 
 
 def test_a_store_that_is_only_late_is_not_lost(held: Held) -> None:
@@ -105,4 +104,4 @@ def test_a_process_ends_without_a_store_that_hangs(held: Held) -> None:
     succeed(held.breaker)
     began = time.monotonic()
     held.sync.close()
-    assert sync_module.PATIENCE * 0.9 < time.monotonic() - began < 2  # and not the gate's ten seconds
+    assert sync_module.PATIENCE * 0.9 < time.monotonic() - began < 5  # and not the gate's ten seconds

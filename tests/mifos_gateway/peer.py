@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mifos_gateway.client import Credentials, MifosClient, MifosConfig
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-DRIP_SECONDS = 0.05
+DRIP_SECONDS = 0.1
 
 
 @dataclass
@@ -172,7 +172,7 @@ class Peer:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(timeout=2)
+            thread.join(timeout=10)
             assert not thread.is_alive()
 
 

@@ -34,7 +34,7 @@ from tests.mifos_gateway.peer import OK, Connection, Peer, Script, answer, confi
 
 ROOT = "/fineract-provider/api/v1"
 HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-WAIT = 2.0
+WAIT = 10.0
 
 
 def get(client: MifosClient, target: str = "clients", **options: object) -> requests.Response:
@@ -435,7 +435,7 @@ def test_more_than_the_limit_is_too_large(data: bytes) -> None:
         with pytest.raises(ResponseTooLarge) as caught:
             get(client)
         assert caught.value.sent == "unknown"
-        assert peer.hung_up.wait(1)
+        assert peer.hung_up.wait(WAIT)
 
 
 def test_the_limit_itself_is_not_too_large() -> None:
@@ -453,7 +453,7 @@ def test_a_declared_size_over_the_limit_is_refused_before_the_body_comes() -> No
     with serving(script, max_response_bytes=1000) as (peer, client):
         with pytest.raises(ResponseTooLarge):
             get(client)
-        assert peer.hung_up.wait(1)
+        assert peer.hung_up.wait(WAIT)
 
 
 @pytest.mark.parametrize(
@@ -666,7 +666,7 @@ def test_a_connection_that_the_peer_closed_is_replaced_before_anything_is_sent()
 
     with serving(script) as (peer, client):
         get(client)
-        assert closed.wait(1)
+        assert closed.wait(WAIT)
         get(client)
         assert (peer.connections, len(peer.requests)) == (2, 2)
 

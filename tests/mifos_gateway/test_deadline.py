@@ -21,9 +21,11 @@ from mifos_gateway.errors import MifosTimeout, MifosUnavailable
 from tests.mifos_gateway.peer import OK, Connection, Peer, Script, answer, config, serving
 
 LIMIT = 0.3
-SLACK = 0.5  # the other half of the suite wants the same two cores; a limit that is not kept is late by seconds
-"""What a starved machine may add; the overshoot itself is measured by `make bench`."""
+SLACK = 4.0
+"""What a starved machine may add; a limit that is not kept is later than that, and the overshoot of one that is kept is
+measured by `make bench`."""
 HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+LARGE = b"x" * 64_000_000  # more than two kernels' buffers hold
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def times_out(*, sent: object, within: float = LIMIT) -> Iterator[None]:
 
 
 def heard_the_end(peer: Peer, started: float) -> bool:
-    return peer.hung_up.wait(1) and peer.hung_up_at - started < LIMIT + 2 * SLACK
+    return peer.hung_up.wait(SLACK) and peer.hung_up_at - started < LIMIT + SLACK
 
 
 def drips(data: bytes, *, after: bytes = b"", size: int = 1) -> Script:
@@ -123,7 +125,7 @@ def test_a_kept_connection_is_bounded_by_the_limit_of_each_call() -> None:
 
 
 def reads_nothing(connection: Connection) -> None:
-    connection.peer.stopped.wait(2)
+    connection.peer.stopped.wait()
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
@@ -134,7 +136,7 @@ def test_a_peer_that_does_not_read_the_body_meets_the_limit(
         serving(reads_nothing, tls=tls if encrypted else None, ca_bundle=str(ca_bundle)) as (_, client),
         times_out(sent="unknown"),
     ):
-        client.send("maker", "POST", "clients", body=b"x" * 32_000_000, timeout=LIMIT)
+        client.send("maker", "POST", "clients", body=LARGE, timeout=LIMIT)
 
 
 def reads_slowly(connection: Connection) -> None:
@@ -152,15 +154,16 @@ def test_a_body_on_a_kept_connection_is_bounded_by_the_limit_of_its_call(then: S
     with serving(script) as (peer, client):
         client.send("maker", "GET", "clients", timeout=5)
         with times_out(sent="unknown"):
-            client.send("maker", "POST", "clients", body=b"x" * 64_000_000, timeout=LIMIT)
+            client.send("maker", "POST", "clients", body=LARGE, timeout=LIMIT)
         assert peer.connections == 1
 
 
 def test_what_a_peer_has_not_read_at_the_limit_is_taken_back() -> None:
     received: list[int] = []
+    passed = threading.Event()
 
     def reads_late(connection: Connection) -> None:
-        connection.peer.stopped.wait(LIMIT + SLACK)
+        passed.wait(2 * SLACK)
         with contextlib.suppress(OSError):
             while data := connection.sock.recv(1 << 20):
                 received.append(len(data))
@@ -168,9 +171,10 @@ def test_what_a_peer_has_not_read_at_the_limit_is_taken_back() -> None:
 
     with serving(reads_late) as (peer, client):
         with times_out(sent="unknown"):
-            client.send("maker", "POST", "clients", body=b"x" * 32_000_000, timeout=LIMIT)
-        assert peer.hung_up.wait(1)
-    assert sum(received) < 32_000_000
+            client.send("maker", "POST", "clients", body=LARGE, timeout=LIMIT)
+        passed.set()
+        assert peer.hung_up.wait(SLACK)
+    assert sum(received) < len(LARGE)
 
 
 def test_a_peer_that_never_starts_tls_meets_the_limit(ca_bundle: Path) -> None:
@@ -246,7 +250,7 @@ def hanging_look_ups(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     def getaddrinfo(host: str, *_: object, **__: object) -> list[object]:
         asked.append(host)
-        release.wait(5)
+        release.wait()
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -254,7 +258,7 @@ def hanging_look_ups(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     release.set()
     for thread in threading.enumerate():
         if thread.name == "mifos-look-up":
-            thread.join(1)
+            thread.join(SLACK)
             assert not thread.is_alive()
 
 
