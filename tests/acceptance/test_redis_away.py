@@ -323,7 +323,7 @@ def test_it_starts_without_redis_and_follows_it_when_it_comes(start_gateway, own
         answers: list[Got] = [call(gateway) for _ in range(20)]
         assert {got.status for got in answers} == {200}
         assert sorted(got.seconds for got in answers)[-3] < PROMISED + BUSY  # but each worker's first, with its imports
-        assert max(got.seconds for got in answers) < 1
+        assert max(got.seconds for got in answers) < 4
         assert not any(gateway.status()["shared"] for _ in range(4))
         assert get(gateway, "/readyz").status == 200
         wait_for(lambda: gateway.log.count(LOST) == 2, "each worker has noticed")
