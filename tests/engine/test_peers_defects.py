@@ -198,7 +198,7 @@ class Stragglers:
 @pytest.mark.parametrize("error", [pytest.param(None, id="success"), pytest.param(Failure, id="failure")])
 def test_a_late_outcome_changes_nothing(redis_server, worker, fork, error: type[Exception] | None) -> None:
     """Open, half-open, during a trial, and closed again: neither state, nor wait, nor what decides."""
-    options = {"reset_timeout": 1, "timeout": 20}
+    options = {"reset_timeout": 3, "timeout": 20}
     mine = worker(**options)
     late = Stragglers(redis_server, fork, error, 4, **options)
     ended = iter(range(1, 5))
