@@ -120,6 +120,17 @@ class Gateway:
     def status(self) -> dict:
         return requests.get(f"{self.url}/api/v1/circuit-breaker/status", timeout=10).json()["data"]
 
+    def counted(self, fires: int) -> dict:
+        """What a worker says of Maker GET, once it has so many calls: asked again, another may still have fewer."""
+        found: list[dict] = []
+
+        def all_are_there() -> bool:
+            found.append(self.status()["maker"]["get"])
+            return found[-1]["stats"]["fires"] == fires
+
+        wait_for(all_are_there, f"{fires} calls are counted")
+        return found[-1]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Its exit code; a SIGKILL takes the workers too, so that no test leaves any."""
         workers: list[psutil.Process] = []

@@ -110,7 +110,7 @@ def test_while_redis_is_away_the_answer_is_quick_and_says_so(pair: list[Gateway]
         began = time.monotonic()
         found = scrape(gateway)
         waits.append(time.monotonic() - began)
-    assert sorted(waits)[3] < 2  # a busy machine delays one of them, or two
+    assert sorted(waits)[-2] < 2  # a busy machine delays one of them
     assert found.value("breaker_store_up") == 0
     assert found.value("breaker_state", state="closed", **MAKER_GET) == 1
     assert found.counters() == {}

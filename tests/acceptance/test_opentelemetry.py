@@ -152,7 +152,7 @@ def test_the_metrics_are_those_of_prometheus_and_one_process_sends_them(start, r
     assert [name for metric in receiver.metrics for name in metric.resource if name == "service.instance.id"] == []
     wait_for(lambda: len(sent_at(receiver)) >= 5, "five exports", 15)
     times = sent_at(receiver)
-    # Two that sent would do so twice a second; the turn may pass to another within a slot, a quarter of it later.
+    # Two that sent would do so twice a second.
     assert (times[-1] - times[0]) / (len(times) - 1) > 0.7
 
 
@@ -187,7 +187,7 @@ def test_deltas_add_up_whoever_sends_them(start, receiver):
         for _ in range(12):
             assert call(gateway).status == 200
         calls += 12
-        wait_for(lambda: gateway.status()["maker"]["get"]["stats"]["successes"] == calls, "all is counted", 5)  # noqa: B023
+        wait_for(lambda: all(successes(gateway) == calls for _ in range(8)), "all workers know, so Redis has it")  # noqa: B023
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda: added(receiver) == calls, "they add up", 10)  # noqa: B023
         wait_for(lambda: len(gateway.workers) == 2, "another worker is there", 10)
@@ -195,6 +195,10 @@ def test_deltas_add_up_whoever_sends_them(start, receiver):
         wait_for(lambda: len(sent_at(receiver)) > told + 4, "it has followed the others for a while", 20)  # noqa: B023
 
     assert added(receiver) == calls
+
+
+def successes(gateway: Gateway) -> int:
+    return int(gateway.status()["maker"]["get"]["stats"]["successes"])
 
 
 def added(receiver: Receiver) -> float:
@@ -265,8 +269,8 @@ def test_a_receiver_that_hangs_or_is_away_costs_no_call_anything(start, receiver
 
     # What a span itself costs is less than a millisecond; a wait for the receiver would be seconds.
     assert median(gateway) < off + 0.1
-    assert sorted(call(gateway).seconds for _ in range(20))[-3] < 1
+    assert sorted(call(gateway).seconds for _ in range(60))[-3] < 1
     assert gateway.log.count("Failed to export spans") <= 2  # each worker, once a minute
     began = time.monotonic()
     assert gateway.stop(signal.SIGTERM) == 0
-    assert time.monotonic() - began < 10  # 2 s for each of the workers, at the same time, and what a stop takes besides
+    assert time.monotonic() - began < 8  # 2 s for each of the workers, at the same time, and what a stop takes besides

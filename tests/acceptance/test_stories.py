@@ -135,8 +135,7 @@ def test_each_call_of_an_outage_is_counted_once(guarded, sandbox):
     for _ in range(20):
         call(guarded)
 
-    wait_for(lambda: breaker(guarded)["stats"]["fires"] == 25, "all are counted")
-    stats = breaker(guarded)["stats"]
+    stats = guarded.counted(25)["stats"]
     assert {key: stats[key] for key in ("successes", "failures", "timeouts", "rejects", "fallbacks")} == {
         "successes": 0,
         "failures": 5,
@@ -175,8 +174,8 @@ def test_a_glitch_opens_nothing_and_leaves_with_the_window(start_gateway, redis_
 
     assert [call(gateway).status for _ in range(5)] == [500, 500, 200, 200, 200]
 
-    wait_for(lambda: breaker(gateway)["stats"]["fires"] == 5, "all are counted")
-    assert (state(gateway), breaker(gateway)["stats"]["errorRate"]) == ("CLOSED", "40.00%")
+    counted = gateway.counted(5)
+    assert (counted["state"], counted["stats"]["errorRate"]) == ("CLOSED", "40.00%")
     wait_for(lambda: breaker(gateway)["stats"]["errorRate"] == "0.00%", "the window forgets")
     assert "OPENED" not in gateway.log
 
@@ -216,9 +215,12 @@ def test_slow_answers_are_cut_at_the_limit_and_count_as_timeouts(hurried, sandbo
     assert "MIFOS request timed out (timeout: 500ms)" in gateway.log
 
 
-def test_no_way_of_being_slow_gets_past_the_limit(hurried, sandbox):
-    late = []
-    for fault in ({"mode": "hang"}, {"mode": "drip", "where": "headers"}, {"mode": "drip", "where": "body"}):
-        sandbox.set_faults(fault)
-        late.append(call(hurried))
-    check_cut_in_time(late)
+@pytest.mark.parametrize(
+    "fault",
+    [{"mode": "hang"}, {"mode": "drip", "where": "headers"}, {"mode": "drip", "where": "body"}],
+    ids=["hang", "headers", "body"],
+)
+def test_no_way_of_being_slow_gets_past_the_limit(hurried, sandbox, fault):
+    sandbox.set_faults(fault)
+
+    check_cut_in_time([call(hurried) for _ in range(4)])

@@ -41,8 +41,7 @@ def test_recycled_workers_lose_no_call_and_no_count(serve, preload):
     assert set(load.statuses) == {200}
     assert gateway.log.count("Booting worker") >= 6
     assert not first & set(gateway.workers)
-    wait_for(lambda: stats(gateway)["fires"] == len(load.answers), "each call is counted")
-    assert stats(gateway)["successes"] == len(load.answers)
+    assert gateway.counted(len(load.answers))["stats"]["successes"] == len(load.answers)
 
 
 @pytest.mark.parametrize("preload", ["true", "false"])
@@ -70,7 +69,7 @@ def test_a_reload_amid_calls_loses_none(serve):
 
     assert load.broken == []
     assert set(load.statuses) == {200}
-    wait_for(lambda: stats(gateway)["fires"] == len(load.answers), "each call is counted")
+    gateway.counted(len(load.answers))
 
 
 def test_a_gateway_that_stops_finishes_its_calls(serve, sandbox):

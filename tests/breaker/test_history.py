@@ -558,7 +558,7 @@ def test_readers_do_not_wait_for_a_database_that_hangs(
     for reader in readers:
         reader.join()
     assert begun.is_set()
-    assert time.monotonic() - before < 2  # and not eight times five
+    assert time.monotonic() - before < 4  # their patience is a second, the database's is five
     hangs.set()
 
 
