@@ -69,6 +69,10 @@ class RedisServer:
         self.options = options
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.patient_url = f"{self.url}?socket_timeout=2&socket_connect_timeout=2"
+        """For gateways of tests that are not about a Redis that is late. With more processes than cores its answer may
+        take more than the 0.1 s of the service, and a worker that goes on alone for a while opens, tries and closes
+        for itself."""
         self.start()
 
     def start(self) -> None:

@@ -68,4 +68,4 @@ def start_gateway(
 @pytest.fixture
 def gateway(start_gateway: Callable[..., Gateway], redis_server) -> Gateway:
     """One gateway of two workers, on a Redis that stays up."""
-    return start_gateway(REDIS_URL=redis_server.url)
+    return start_gateway(REDIS_URL=redis_server.patient_url)

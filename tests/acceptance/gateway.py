@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import requests
@@ -15,6 +18,8 @@ import requests
 from config.env import NAMES
 from mifos_gateway.sandbox.server import Sandbox
 from tests.programs import free_port, wait_for
+
+T = TypeVar("T")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0
@@ -119,6 +124,29 @@ class Gateway:
 
     def status(self) -> dict:
         return requests.get(f"{self.url}/api/v1/circuit-breaker/status", timeout=10).json()["data"]
+
+    def workers_say(self, tell: Callable[[dict], T]) -> set[T]:
+        """What `tell` makes of each worker's /status, asked until all have answered.
+
+        The kernel chooses who does, and may choose one many times in a row. Who it was stands in the access log.
+        """
+        told: dict[str, T] = {}
+        said: dict[int, T] = {}
+
+        def all_have_answered() -> bool:
+            answer = requests.get(f"{self.url}/api/v1/circuit-breaker/status", timeout=10)
+            told[answer.headers["X-Request-Id"]] = tell(answer.json()["data"])
+            for pid, request in re.findall(r"\[(\d+)\] \[([^]]+)\] gateway\.access: ", self.log):
+                if request in told:
+                    said[int(pid)] = told[request]
+            return said.keys() >= set(self.workers)
+
+        wait_for(all_have_answered, "each worker has answered")
+        return {said[pid] for pid in self.workers if pid in said}
+
+    def wait_until_open(self) -> None:
+        """Until each worker has heard that Maker GET is: the others hear a moment after the one that decided."""
+        wait_for(lambda: self.workers_say(lambda data: data["maker"]["get"]["state"]) == {"OPEN"}, "all know it open")
 
     def counted(self, fires: int) -> dict:
         """What a worker says of Maker GET, once it has so many calls: asked again, another may still have fewer."""

@@ -20,7 +20,7 @@ def serve(start_gateway: Callable[..., Gateway], redis_server: RedisServer) -> C
 
     def start(**environ: str) -> Gateway:
         given = {"GATEWAY_CACHED_ROUTES": "offices*=600,clients*=600", "DJANGO_SECRET_KEY": secret}
-        return start_gateway(**{"REDIS_URL": redis_server.url} | given | environ)
+        return start_gateway(**{"REDIS_URL": redis_server.patient_url} | given | environ)
 
     return start
 

@@ -21,7 +21,7 @@ SOON = 0.5
 def pressed(
     start_gateway: Callable[..., Gateway], redis_server: RedisServer, sandbox: Sandbox
 ) -> Iterator[tuple[Gateway, Crowd]]:
-    gateway = start_gateway(REDIS_URL=redis_server.url, WEB_THREADS="32", BREAKER_TIMEOUT="60")
+    gateway = start_gateway(REDIS_URL=redis_server.patient_url, WEB_THREADS="32", BREAKER_TIMEOUT="60")
     for _ in range(6):  # workers' first calls pay for imports
         call(gateway, user="checker")
         get(gateway, "/admin/login/")
@@ -76,7 +76,7 @@ def test_the_excess_is_rejected_at_once_and_counts_as_such(pressed, sandbox):
 
 def test_silent_connections_hold_no_thread(start_gateway, redis_server):
     """gunicorn would give each of them 5 s of a thread."""
-    gateway = start_gateway(REDIS_URL=redis_server.url, WEB_CONCURRENCY="1", WEB_THREADS="32")
+    gateway = start_gateway(REDIS_URL=redis_server.patient_url, WEB_CONCURRENCY="1", WEB_THREADS="32")
     silent = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(60)]
 
     assert seconds_of(lambda: get(gateway, "/livez"))[-1] < 4
@@ -87,7 +87,7 @@ def test_silent_connections_hold_no_thread(start_gateway, redis_server):
 
 def test_places_are_free_again_when_the_calls_have_timed_out(start_gateway, redis_server, sandbox):
     gateway = start_gateway(
-        REDIS_URL=redis_server.url, BREAKER_TIMEOUT="0.5", BREAKER_VOLUME_THRESHOLD="1000", WEB_CONCURRENCY="1"
+        REDIS_URL=redis_server.patient_url, BREAKER_TIMEOUT="0.5", BREAKER_VOLUME_THRESHOLD="1000", WEB_CONCURRENCY="1"
     )
     sandbox.set_faults(mode="hang", users=["maker"])
     first = press([gateway], 20).all()

@@ -57,7 +57,7 @@ def test_whoever_is_killed_each_write_is_done_once_and_in_order(
 @pytest.fixture
 def serve(start_gateway: Callable[..., Gateway], redis_server: RedisServer) -> Callable[..., Gateway]:
     def start(**environ: str) -> Gateway:
-        return start_gateway(**SETTINGS | {"REDIS_URL": redis_server.url} | environ)
+        return start_gateway(**SETTINGS | {"REDIS_URL": redis_server.patient_url} | environ)
 
     return start
 
@@ -255,7 +255,9 @@ def test_a_database_that_goes_away_amid_the_sending_loses_nothing(
     own_postgres: PostgresServer,
     tmp_path: Path,
 ) -> None:
-    environ = SETTINGS | mifos_environ(sandbox) | {"REDIS_URL": redis_server.url, "DATABASE_URL": own_postgres.url}
+    environ = (
+        SETTINGS | mifos_environ(sandbox) | {"REDIS_URL": redis_server.patient_url, "DATABASE_URL": own_postgres.url}
+    )
     gateway = Gateway(tmp_path, environ, outage.prepared(environ)[outage.CONSUMERS[0]])
     try:
         with ThreadPoolExecutor(8) as threads:

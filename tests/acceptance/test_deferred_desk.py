@@ -63,7 +63,7 @@ def site(
     copy_database(folder)
     redis = RedisServer(folder)
     with Sandbox() as mifos, chromium() as browser:
-        environ = {"REDIS_URL": redis.url, "WEB_THREADS": "16", "GATEWAY_DEFERRED_ROUTES": "POST clients"}
+        environ = {"REDIS_URL": redis.patient_url, "WEB_THREADS": "16", "GATEWAY_DEFERRED_ROUTES": "POST clients"}
         gateway = Gateway(folder, mifos_environ(mifos) | environ, token)
         try:
             yield Site(gateway, mifos, browser)

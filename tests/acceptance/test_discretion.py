@@ -60,7 +60,7 @@ def test_no_line_holds_what_callers_sent_though_at_debug(start_gateway: Callable
     gateway = start_gateway(
         LOG_LEVEL="DEBUG",
         LOG_FORMAT=style,
-        REDIS_URL=redis_server.url,
+        REDIS_URL=redis_server.patient_url,
         DJANGO_ALLOWED_HOSTS="127.0.0.1",
         BREAKER_VOLUME_THRESHOLD="100",
     )

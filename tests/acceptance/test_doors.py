@@ -74,7 +74,7 @@ def site(
     folder = tmp_path_factory.mktemp("doors")
     copy_database(folder)
     environ = {
-        "REDIS_URL": shared_redis.url,
+        "REDIS_URL": shared_redis.patient_url,
         "BREAKER_NAMESPACE": "doors",
         "BREAKER_TIMEOUT": "1",
         "BREAKER_VOLUME_THRESHOLD": "100000",

@@ -23,7 +23,7 @@ from tests.programs import PostgresServer, RedisServer, wait_for
 @pytest.fixture
 def serve(start_gateway: Callable[..., Gateway], redis_server: RedisServer) -> Callable[..., Gateway]:
     def start(**environ: str) -> Gateway:
-        return start_gateway(**{"REDIS_URL": redis_server.url, "BREAKER_RESET_TIMEOUT": "1"} | environ)
+        return start_gateway(**{"REDIS_URL": redis_server.patient_url, "BREAKER_RESET_TIMEOUT": "1"} | environ)
 
     return start
 

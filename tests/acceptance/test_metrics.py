@@ -42,7 +42,7 @@ def settled(gateway: Gateway, calls: int) -> Scrape:
 @pytest.fixture
 def pair(start_gateway: Callable[..., Gateway], own_redis: RedisServer) -> list[Gateway]:
     """Two gateways of two workers each, on a Redis that may be emptied and killed."""
-    return [start_gateway(REDIS_URL=own_redis.url) for _ in range(2)]
+    return [start_gateway(REDIS_URL=own_redis.patient_url) for _ in range(2)]
 
 
 def test_every_worker_of_every_gateway_tells_what_all_have_counted(pair: list[Gateway], sandbox: Sandbox) -> None:
@@ -123,7 +123,9 @@ def test_while_redis_is_away_the_answer_is_quick_and_says_so(pair: list[Gateway]
 def test_a_user_that_mifos_refuses_is_counted(
     start_gateway: Callable[..., Gateway], redis_server: RedisServer, sandbox: Sandbox
 ) -> None:
-    gateway = start_gateway(REDIS_URL=redis_server.url, BREAKER_NAMESPACE="refused", MIFOS_MAKER_PASSWORD="wrong")
+    gateway = start_gateway(
+        REDIS_URL=redis_server.patient_url, BREAKER_NAMESPACE="refused", MIFOS_MAKER_PASSWORD="wrong"
+    )
     assert call(gateway).status == 502
     counted = "gateway_mifos_credentials_rejected_total"
     wait_for(lambda: scrape(gateway).sum(counted, client="maker") == 1, "the refusal is counted", 10)
@@ -133,7 +135,9 @@ def test_a_gateway_that_is_not_public_is_open_to_the_token_alone(
     start_gateway: Callable[..., Gateway], redis_server: RedisServer
 ) -> None:
     token = "0123456789abcdef-metrics"
-    gateway = start_gateway(REDIS_URL=redis_server.url, METRICS_PUBLIC="false", METRICS_TOKEN=token, LOG_LEVEL="DEBUG")
+    gateway = start_gateway(
+        REDIS_URL=redis_server.patient_url, METRICS_PUBLIC="false", METRICS_TOKEN=token, LOG_LEVEL="DEBUG"
+    )
     url = f"{gateway.url}/metrics"
     assert requests.get(url, timeout=10).status_code == 401
     assert requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code == 200

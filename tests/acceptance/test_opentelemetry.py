@@ -38,7 +38,7 @@ def start(start_gateway: Callable[..., Gateway], redis_server: RedisServer) -> C
 
     def begin(url: str, **environ: str) -> Gateway:
         return start_gateway(
-            **{"REDIS_URL": redis_server.url, "BREAKER_RESET_TIMEOUT": str(RESET), "LOG_FORMAT": "json"}
+            **{"REDIS_URL": redis_server.patient_url, "BREAKER_RESET_TIMEOUT": str(RESET), "LOG_FORMAT": "json"}
             | {"OTEL_EXPORTER_OTLP_ENDPOINT": url, **SOON}
             | environ
         )

@@ -33,11 +33,11 @@ class Site:
         self._read = 0
 
     def is_shared(self) -> bool:
-        """Whether both workers say so: several answers in a row come from either."""
-        return all(self.gateway.status()["shared"] for _ in range(8))
+        """Whether both workers say so."""
+        return self.gateway.workers_say(lambda data: data["shared"]) == {True}
 
     def is_alone(self) -> bool:
-        return not any(self.gateway.status()["shared"] for _ in range(8))
+        return self.gateway.workers_say(lambda data: data["shared"]) == {False}
 
     def state(self) -> str:
         return self.gateway.status()["maker"]["get"]["state"]
@@ -324,10 +324,10 @@ def test_it_starts_without_redis_and_follows_it_when_it_comes(start_gateway, own
         assert {got.status for got in answers} == {200}
         assert sorted(got.seconds for got in answers)[-3] < PROMISED + BUSY  # but each worker's first, with its imports
         assert max(got.seconds for got in answers) < 4
-        assert not any(gateway.status()["shared"] for _ in range(4))
+        assert gateway.workers_say(lambda data: data["shared"]) == {False}
         assert get(gateway, "/readyz").status == 200
         wait_for(lambda: gateway.log.count(LOST) == 2, "each worker has noticed")
 
-    wait_for(lambda: all(gateway.status()["shared"] for _ in range(8)), "the state is shared", 10)
+    wait_for(lambda: gateway.workers_say(lambda data: data["shared"]) == {True}, "the state is shared", 10)
     wait_for(lambda: (gateway.log.count(LOST), gateway.log.count(BACK)) == (2, 2), "each worker has told it once")
     gateway.counted(20)  # alone, too

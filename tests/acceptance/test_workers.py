@@ -20,7 +20,9 @@ BEAT = 0.25
 @pytest.fixture
 def serve(start_gateway: Callable[..., Gateway], redis_server: RedisServer) -> Callable[..., Gateway]:
     def start(**environ: str) -> Gateway:
-        return start_gateway(**{"REDIS_URL": redis_server.url, "WEB_THREADS": "16", "GATEWAY_BULKHEAD": "16"} | environ)
+        return start_gateway(
+            **{"REDIS_URL": redis_server.patient_url, "WEB_THREADS": "16", "GATEWAY_BULKHEAD": "16"} | environ
+        )
 
     return start
 
@@ -51,6 +53,7 @@ def test_workers_share_what_they_see_however_they_were_made(serve, sandbox, prel
 
     assert [call(gateway).status for _ in range(5)] == [500] * 5
 
+    gateway.wait_until_open()
     assert {call(gateway).status for _ in range(30)} == {503}
     assert len(sandbox.requests()) == 5
     assert gateway.log.count("Circuit breaker OPENED") == 1
