@@ -1,6 +1,7 @@
 """A real gateway for acceptance tests: gunicorn, its workers, its commands, its log."""
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -122,8 +123,11 @@ class Gateway:
         url = f"{self.url}/api/v1/mifos/{user}/{path}"
         return requests.request(method, url, headers=headers, timeout=timeout, **options)
 
+    def _ask_status(self) -> requests.Response:
+        return requests.get(f"{self.url}/api/v1/circuit-breaker/status", timeout=10)
+
     def status(self) -> dict:
-        return requests.get(f"{self.url}/api/v1/circuit-breaker/status", timeout=10).json()["data"]
+        return self._ask_status().json()["data"]
 
     def workers_say(self, tell: Callable[[dict], T]) -> set[T]:
         """What `tell` makes of each worker's /status, asked until all have answered.
@@ -134,15 +138,29 @@ class Gateway:
         said: dict[int, T] = {}
 
         def all_have_answered() -> bool:
-            answer = requests.get(f"{self.url}/api/v1/circuit-breaker/status", timeout=10)
+            answer = self._ask_status()
             told[answer.headers["X-Request-Id"]] = tell(answer.json()["data"])
-            for pid, request in re.findall(r"\[(\d+)\] \[([^]]+)\] gateway\.access: ", self.log):
-                if request in told:
-                    said[int(pid)] = told[request]
+            said.update((pid, told[request]) for pid, request in self._accesses() if request in told)
             return said.keys() >= set(self.workers)
 
         wait_for(all_have_answered, "each worker has answered")
         return {said[pid] for pid in self.workers if pid in said}
+
+    def _accesses(self) -> Iterator[tuple[int, str]]:
+        """Worker and request of each line of the access log, in either format."""
+        for line in self.log.rpartition("\n")[0].splitlines():  # what follows is being written
+            if plain := re.search(r"\[(\d+)\] \[([^]]+)\] gateway\.access: ", line):
+                yield int(plain[1]), plain[2]
+            elif line.startswith("{") and (entry := json.loads(line))["logger"] == "gateway.access":
+                yield entry["process"], entry["requestId"]
+
+    def is_shared(self) -> bool:
+        """Whether each worker follows the shared state."""
+        return self.workers_say(lambda data: data["shared"]) == {True}
+
+    def is_alone(self) -> bool:
+        """Whether each worker guards alone."""
+        return self.workers_say(lambda data: data["shared"]) == {False}
 
     def wait_until_open(self) -> None:
         """Until each worker has heard that Maker GET is: the others hear a moment after the one that decided."""

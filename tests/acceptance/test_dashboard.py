@@ -307,7 +307,7 @@ def test_redis_that_is_away_is_said(site: Site, sit: Callable[..., Desk]) -> Non
     finally:
         site.redis.resume()
     expect(page.locator(".store")).to_contain_text("followed.", timeout=8_000)
-    wait_for(lambda: site.gateway.workers_say(lambda data: data["shared"]) == {True}, "the state is shared")
+    wait_for(site.gateway.is_shared, "the state is shared")
 
 
 # -- one breaker's page ------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def outage(gateway: Gateway, sandbox: Sandbox) -> Caller:
     caller = Caller(gateway)
     sandbox.set_faults(mode="error", status=500)
     assert [caller.call("clients/17?externalId=4711").status for _ in range(5)] == [500] * 5
-    wait_for(lambda: state(gateway) == "OPEN", "open")
+    gateway.wait_until_open()
     assert [caller.call().status for _ in range(3)] == [503] * 3
     sandbox.set_faults(mode="ok")
     wait_for(lambda: state(gateway) == "HALF_OPEN", "half-open")
@@ -134,7 +134,7 @@ def test_the_metrics_are_those_of_prometheus_and_one_process_sends_them(start, r
     gateway = start(receiver.url)
     sandbox.set_faults(mode="error", status=500)
     assert [call(gateway).status for _ in range(5)] == [500] * 5
-    wait_for(lambda: state(gateway) == "OPEN", "open")
+    gateway.wait_until_open()
     assert [call(gateway).status for _ in range(3)] == [503] * 3
     mine = {"breaker": "MIFOS-Maker-get", "client": "maker", "method": "get"}
 
@@ -187,7 +187,7 @@ def test_deltas_add_up_whoever_sends_them(start, receiver):
         for _ in range(12):
             assert call(gateway).status == 200
         calls += 12
-        wait_for(lambda: all(successes(gateway) == calls for _ in range(8)), "all workers know, so Redis has it")  # noqa: B023
+        wait_for(lambda: gateway.workers_say(successes) == {calls}, "all workers know, so Redis has it")  # noqa: B023
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda: added(receiver) == calls, "they add up", 10)  # noqa: B023
         wait_for(lambda: len(gateway.workers) == 2, "another worker is there", 10)
@@ -197,8 +197,8 @@ def test_deltas_add_up_whoever_sends_them(start, receiver):
     assert added(receiver) == calls
 
 
-def successes(gateway: Gateway) -> int:
-    return int(gateway.status()["maker"]["get"]["stats"]["successes"])
+def successes(status: dict[str, Any]) -> int:
+    return int(status["maker"]["get"]["stats"]["successes"])
 
 
 def added(receiver: Receiver) -> float:

@@ -32,19 +32,12 @@ class Site:
         self.gateway, self.redis, self.mifos = gateway, redis, mifos
         self._read = 0
 
-    def is_shared(self) -> bool:
-        """Whether both workers say so."""
-        return self.gateway.workers_say(lambda data: data["shared"]) == {True}
-
-    def is_alone(self) -> bool:
-        return self.gateway.workers_say(lambda data: data["shared"]) == {False}
-
     def state(self) -> str:
         return self.gateway.status()["maker"]["get"]["state"]
 
     def begin(self) -> None:
         self.mifos.set_faults(mode="ok")
-        wait_for(self.is_shared, "the state is shared")
+        wait_for(self.gateway.is_shared, "the state is shared")
         self._read = len(self.gateway.log)
 
     def told(self, text: str) -> Counter[int]:
@@ -201,11 +194,11 @@ def replaced_by_nonsense(redis: RedisServer) -> Iterator[None]:
 @pytest.mark.parametrize("trouble", [killed, paused, without_a_replica, demoted, out_of_memory, replaced_by_nonsense])
 def test_no_call_notices_that_redis_is_away(site, load, trouble):
     with trouble(site.redis):
-        wait_for(site.is_alone, "each worker guards alone")
+        wait_for(site.gateway.is_alone, "each worker guards alone")
         assert ready(site) == (200, "away")
         load.more(200)
-        assert site.is_alone()
-    wait_for(site.is_shared, "the state is shared again", 10)
+        assert site.gateway.is_alone()
+    wait_for(site.gateway.is_shared, "the state is shared again", 10)
 
     assert ready(site) == (200, "ok")
     wait_for(lambda: site.each_told_once(LOST) and site.each_told_once(BACK), "each worker has told it once")
@@ -216,7 +209,7 @@ def test_no_call_notices_that_redis_was_emptied(site, load):
         site.redis.flush()
         load.more(100)
 
-    assert site.is_shared()
+    assert site.gateway.is_shared()
     assert (site.told(LOST), site.told(BACK)) == (Counter(), Counter())
 
 
@@ -254,9 +247,9 @@ def opened(site: Site) -> Iterator[Site]:
 @pytest.mark.parametrize("trouble", [killed, paused])
 def test_an_open_circuit_stays_open_through_the_loss(opened, trouble):
     with trouble(opened.redis):
-        wait_for(opened.is_alone, "each worker guards alone")
+        wait_for(opened.gateway.is_alone, "each worker guards alone")
         assert rejects_checkers(opened)
-    wait_for(opened.is_shared, "the state is shared again", 10)
+    wait_for(opened.gateway.is_shared, "the state is shared again", 10)
 
     assert rejects_checkers(opened)
     assert opened.mifos.requests() == []
@@ -275,14 +268,14 @@ def test_an_open_circuit_stays_open_when_redis_is_emptied(opened):
 def test_each_worker_opens_alone_while_redis_is_away(site):
     site.mifos.set_faults(mode="error", users=["checker"])
     with killed(site.redis):
-        wait_for(site.is_alone, "each worker guards alone")
+        wait_for(site.gateway.is_alone, "each worker guards alone")
         # Five failures in each of two workers; which takes which call, and how many in turn, the kernel decides.
         statuses: list[int] = []
         while statuses.count(500) < 10 and len(statuses) < 1_000:
             statuses.append(call(site.gateway, user="checker").status)
         assert statuses.count(500) == 10
         assert [call(site.gateway, user="checker").status for _ in range(50)] == [503] * 50
-    wait_for(site.is_shared, "the state is shared again", 10)
+    wait_for(site.gateway.is_shared, "the state is shared again", 10)
     done = site.gateway.manage("breaker reset MIFOS-Checker-get --reason 'the next test'")
     assert done.returncode == 0, done.stderr
 
@@ -295,8 +288,8 @@ def test_what_was_counted_alone_is_sent_later(site):
     with paused(site.redis):
         for _ in range(20):
             call(site.gateway, "clients/1?command=nothing", user="checker", method="POST")
-        wait_for(site.is_alone, "each worker guards alone")
-    wait_for(site.is_shared, "the state is shared again", 10)
+        wait_for(site.gateway.is_alone, "each worker guards alone")
+    wait_for(site.gateway.is_shared, "the state is shared again", 10)
 
     wait_for(lambda: fires() == before + 20, "all calls are counted")
 
@@ -305,7 +298,7 @@ def test_an_operators_act_without_redis_fails_and_says_so(site):
     with killed(site.redis):
         done = site.gateway.manage("breaker open MIFOS-Maker-get --reason test")
         shown = site.gateway.manage("breaker status")
-    wait_for(site.is_shared, "the state is shared again", 10)
+    wait_for(site.gateway.is_shared, "the state is shared again", 10)
 
     assert (done.returncode, shown.returncode) == (2, 2)
     assert "not every act was applied" in done.stderr
@@ -324,10 +317,10 @@ def test_it_starts_without_redis_and_follows_it_when_it_comes(start_gateway, own
         assert {got.status for got in answers} == {200}
         assert sorted(got.seconds for got in answers)[-3] < PROMISED + BUSY  # but each worker's first, with its imports
         assert max(got.seconds for got in answers) < 4
-        assert gateway.workers_say(lambda data: data["shared"]) == {False}
+        assert gateway.is_alone()
         assert get(gateway, "/readyz").status == 200
         wait_for(lambda: gateway.log.count(LOST) == 2, "each worker has noticed")
 
-    wait_for(lambda: gateway.workers_say(lambda data: data["shared"]) == {True}, "the state is shared", 10)
+    wait_for(gateway.is_shared, "the state is shared", 10)
     wait_for(lambda: (gateway.log.count(LOST), gateway.log.count(BACK)) == (2, 2), "each worker has told it once")
     gateway.counted(20)  # alone, too
