@@ -283,9 +283,9 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
             async with asyncio.timeout(limit):
                 result = await func(*args, **kwargs)
         except BaseException as error:
-            await self._wait_async(permit.settled(None, error))
+            await permit.settle_async(None, error)
             raise
-        await self._wait_async(permit.settled(result, None))
+        await permit.settle_async(result, None)
         return result
 
     # -- admission -------------------------------------------------------------------------------------------------
@@ -449,17 +449,19 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         view = self._view
         return view.id == generation and view.enabled and not view.forced and view.state is State.CLOSED
 
-    def _wait(self, news: Future[Any] | None) -> None:
+    def _wait(self, news: Future[Any] | None, *, trial: bool = False) -> None:
+        """Where the cluster could not hear of a failure it is judged here. A trial is not: it opens nothing but what is
+        half open, and that has been seen to."""
         if news is not None:
             self.sync.wait(news)
-            self.sync.judge.alone(self)
+            if not trial:
+                self.sync.judge.alone(self)
 
-    async def _wait_async(self, news: Future[Any] | None) -> Any:
-        if news is None:
-            return None
-        answer = await self.sync.wait_async(news)
-        self.sync.judge.alone(self)
-        return answer
+    async def _wait_async(self, news: Future[Any] | None, *, trial: bool) -> None:
+        if news is not None:
+            await self.sync.wait_async(news)
+            if not trial:
+                self.sync.judge.alone(self)
 
     def count_fallback(self, *, rejected: bool = False) -> None:
         """A fallback answered for a call that failed, or that was `rejected`: that one has counted as one by itself."""
@@ -532,10 +534,13 @@ class Permit:
 
     def settle(self, result: Any, error: BaseException | None) -> None:
         """Count the call. Waits at most PATIENCE when the cluster has to hear of it."""
-        self._circuit._wait(self.settled(result, error))
+        self._circuit._wait(self._settled(result, error), trial=self._token is not None)
 
-    def settled(self, result: Any, error: BaseException | None) -> Future[Any] | None:
-        """The same without waiting."""
+    async def settle_async(self, result: Any, error: BaseException | None) -> None:
+        """The same, while the event loop goes on."""
+        await self._circuit._wait_async(self._settled(result, error), trial=self._token is not None)
+
+    def _settled(self, result: Any, error: BaseException | None) -> Future[Any] | None:
         if self._started is None or self._process != self._circuit.sync.process:  # settled, or a fork's copy
             return None
         seconds, self._started = self._circuit._monotonic() - self._started, None

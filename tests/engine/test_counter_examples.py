@@ -86,3 +86,20 @@ def test_a_transition_whose_answer_was_lost_is_the_same_here_and_in_the_store() 
         ("call", {"which": 0, "kinds": ["f", "f"]}),
         ("all_is_well_for_a_while", {}),
     )
+
+
+def test_a_trial_that_was_overtaken_opens_nothing_when_the_store_is_lost_over_it() -> None:
+    """Its worker, alone from then on, judged the closed circuit by its own failures, which the others' successes had
+    outweighed, though none was new."""
+    schedule = begun(2)
+    live(
+        schedule,
+        ("fails", {"which": 0}),
+        ("wait_for_the_trial", {}),
+        ("admit", {"which": 0}),
+        ("one_fails_alone", {"which": 0, "successes": 10}),
+        ("a_command_will_fail", {"which": 0, "command": "push", "how": "cut", "lasts": False}),
+        ("settle", {"which": 0, "last": False, "kind": "s"}),
+    )
+    assert not schedule.workers[0].sync.sharing
+    assert schedule.workers[0].breaker.current_state == "closed"

@@ -365,3 +365,23 @@ def test_a_trial_that_ends_after_its_time_decides_nothing_where_the_store_goes_o
     assert not door.breaker.sync.sharing
     assert door.breaker.current_state == "half-open"
     assert door.cluster.transitions() == ["CLOSED>OPEN", "OPEN>HALF_OPEN"]
+
+
+async def test_an_async_trial_that_was_overtaken_opens_nothing_when_the_store_is_lost_over_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door = Door(2)
+
+    def gone(*args: Any, **more: Any) -> Any:
+        raise StoreError("gone")
+
+    async def overtaken() -> None:
+        desk.act(door.breaker.sync, "x", Act(id="reset", action=Action.RESET), {})
+        door.cluster.beat()
+        succeed(door.breakers[1], 20)
+        fail(door.breaker, 5)
+        monkeypatch.setattr(door.cluster.store, "push", gone)
+
+    await door.breaker.call_async(overtaken)
+    assert not door.breaker.sync.sharing
+    assert door.breaker.current_state == "closed"
