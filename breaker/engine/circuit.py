@@ -450,8 +450,8 @@ class SharedCircuitBreaker(pybreaker.CircuitBreaker):
         return view.id == generation and view.enabled and not view.forced and view.state is State.CLOSED
 
     def _wait(self, news: Future[Any] | None, *, trial: bool = False) -> None:
-        """Where the cluster could not hear of a failure it is judged here. A trial is not: it opens nothing but what is
-        half open, and that has been seen to."""
+        """Where the cluster could not hear of a failure it is judged here. A trial is not: it decides nothing but what
+        is half open, and `trials` sees to that."""
         if news is not None:
             self.sync.wait(news)
             if not trial:

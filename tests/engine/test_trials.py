@@ -34,6 +34,11 @@ def reason(breaker: SharedCircuitBreaker) -> tuple[str, int]:
     return raised.value.reason, raised.value.retry_after
 
 
+def gone(*args: Any, **more: Any) -> Any:
+    """What a store that is away answers to anything."""
+    raise StoreError("gone")
+
+
 def test_a_lease_is_asked_for_the_generation_and_for_as_long_as_a_call_may_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -188,9 +193,6 @@ async def test_one_async_trial_at_a_time() -> None:
 
 async def test_an_async_trial_without_the_store_is_this_process_own(monkeypatch: pytest.MonkeyPatch) -> None:
     door = Door()
-
-    def gone(*args: Any, **more: Any) -> Any:
-        raise StoreError("gone")
 
     for name in ("lease", "push", "write", "load"):
         monkeypatch.setattr(door.cluster.store, name, gone)
@@ -357,9 +359,6 @@ def test_a_trial_that_ends_after_its_time_decides_nothing_where_the_store_goes_o
     permit = door.breaker.admit()
     door.cluster.clock.advance(6)
 
-    def gone(asked: Write) -> Written:
-        raise StoreError("gone")
-
     monkeypatch.setattr(door.cluster.store, "write", gone)
     permit.settle(None, None)
     assert not door.breaker.sync.sharing
@@ -371,9 +370,6 @@ async def test_an_async_trial_that_was_overtaken_opens_nothing_when_the_store_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     door = Door(2)
-
-    def gone(*args: Any, **more: Any) -> Any:
-        raise StoreError("gone")
 
     async def overtaken() -> None:
         desk.act(door.breaker.sync, "x", Act(id="reset", action=Action.RESET), {})
